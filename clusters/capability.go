@@ -1,0 +1,142 @@
+package clusters
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// ErrNotFound is wrapped by errors about a cluster or node that is not there.
+var ErrNotFound = errors.New("not found")
+
+// Capability names what a node (or a cluster) can do beyond the basics.
+type Capability string
+
+// The capabilities, each with the interface that a node implements for it.
+const (
+	CapExec      Capability = "exec"      // Execer
+	CapFiles     Capability = "files"     // Files
+	CapProcesses Capability = "processes" // Processes
+	CapNetwork   Capability = "network"   // Network
+)
+
+// Has says whether a node has a capability.
+func Has(n Node, c Capability) bool {
+	var ok bool
+	switch c {
+	case CapExec:
+		_, ok = n.(Execer)
+	case CapFiles:
+		_, ok = n.(Files)
+	case CapProcesses:
+		_, ok = n.(Processes)
+	case CapNetwork:
+		_, ok = n.(Network)
+	}
+	return ok
+}
+
+// Command is a command to run on a node. Stdout and Stderr may be nil.
+type Command struct {
+	Argv           []string
+	Env            []string
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// Execer runs commands on the node.
+type Execer interface {
+	// Exec runs the command to its end; when ctx ends the command is killed on
+	// the node too. A non-zero exit is an *ExitError.
+	Exec(ctx context.Context, c Command) error
+}
+
+// ExitError is a command that ran and failed. Its text can be pasted into a
+// shell.
+type ExitError struct {
+	Node   string
+	Argv   []string
+	Code   int
+	Output string // the end of stderr, or of stdout if stderr was empty
+}
+
+func (e *ExitError) Error() string {
+	return fmt.Sprintf("%s: %q exited %d: %s", e.Node, strings.Join(e.Argv, " "), e.Code, strings.TrimSpace(e.Output))
+}
+
+// Files reads and changes files of the node without going through anything
+// that runs on the node where possible, so that it works on a broken node too.
+// Paths are absolute on the node. Errors match fs.ErrNotExist where they should.
+type Files interface {
+	ReadFile(ctx context.Context, path string) ([]byte, error)
+	// WriteFile replaces the file atomically (write beside, rename) and makes
+	// missing folders.
+	WriteFile(ctx context.Context, path string, data []byte, mode fs.FileMode) error
+	// Rename moves within one file system and makes missing folders.
+	Rename(ctx context.Context, from, to string) error
+	// RemoveAll is not an error if nothing is there.
+	RemoveAll(ctx context.Context, path string) error
+	// ReadDir lists the names in a folder, sorted.
+	ReadDir(ctx context.Context, path string) ([]string, error)
+}
+
+// Processes shows the node's processes as processes of this machine.
+type Processes interface {
+	// InitPID is the process id, on this machine, of the node's first process:
+	// all processes of the node are below it.
+	InitPID(ctx context.Context) (int, error)
+}
+
+// Link is how a node hangs on the network of the cluster, seen from this
+// machine.
+type Link struct {
+	// NetNS is a path (/proc/PID/ns/net) of the node's network namespace.
+	NetNS string
+	// Interface is the node's interface inside it.
+	Interface string
+	MAC       net.HardwareAddr
+	IPs       []netip.Addr
+	// BridgeNetNS is the path of the namespace that holds the bridge between
+	// the nodes; empty means the namespace of this process.
+	BridgeNetNS string
+}
+
+// Network is a node whose link can be seen (and cut on the wire) from here.
+// It is asked at each use: a restarted container has a new namespace.
+type Network interface {
+	Link(ctx context.Context) (Link, error)
+}
+
+// Output runs a command and returns its stdout.
+func Output(ctx context.Context, n Node, argv ...string) ([]byte, error) {
+	x, ok := n.(Execer)
+	if !ok {
+		return nil, fmt.Errorf("%s cannot run commands (capability %s)", n.Name(), CapExec)
+	}
+	var out strings.Builder
+	if err := x.Exec(ctx, Command{Argv: argv, Stdout: &out}); err != nil {
+		return nil, err
+	}
+	return []byte(out.String()), nil
+}
+
+// ByRole returns the nodes of one role, in order.
+func ByRole(nodes []Node, r Role) []Node {
+	var out []Node
+	for _, n := range nodes {
+		if n.Role() == r {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// Place is the name of a node's position that stays the same from run to run:
+// control-plane[1], worker[0], load-balancer[0]. Scenarios, phases and JUnit
+// use it; the node's own name carries the cluster's name.
+func Place(n Node) string { return fmt.Sprintf("%s[%d]", n.Role(), n.Index()) }

@@ -1,0 +1,182 @@
+package child
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// marker is the first argument of a process that was started by Start. It is no flag and no command that a person would
+// type, and it shows in ps what the process is.
+const marker = "gameday-child"
+
+// backlog is how many requests may wait while one is being answered. The parent sends one at a time, but stops waiting for
+// an answer when its ctx ends; a child so far behind has hung, and gives up its lease.
+const backlog = 64
+
+// Reasons for the end of a child's context, found with [context.Cause].
+var (
+	// ErrLeaseEnded means that the parent has called Stop, has exited or was killed.
+	ErrLeaseEnded = errors.New("the parent let go of the lease")
+	// ErrMaxHold means that the parent still holds the lease, but for longer than it had announced.
+	ErrMaxHold = errors.New("the longest hold time is over")
+	// ErrSignal means that somebody asked the child to end, with SIGTERM, SIGINT or SIGHUP.
+	ErrSignal = errors.New("asked to end by a signal")
+)
+
+// Func is an entry point. It sets up its effect, calls [Conn.Ready], keeps the effect (usually in [Conn.Serve]) until ctx
+// ends, undoes it and returns. Until it has called Ready it may be killed at any time. A returned error reaches the parent.
+type Func func(ctx context.Context, c *Conn) error
+
+// Main runs the entry point that this process was started for and exits; in any other process it returns at once. Call it
+// before anything else looks at the arguments.
+func Main(entries map[string]Func) {
+	if len(os.Args) < 2 || os.Args[1] != marker {
+		return
+	}
+	os.Exit(run(entries, os.Args[2:]))
+}
+
+func run(entries map[string]Func, argv []string) int {
+	// A child outlives its parent long enough to undo; a line for a log that nobody reads any more must not end it.
+	signal.Ignore(syscall.SIGPIPE)
+
+	conn := &Conn{out: json.NewEncoder(os.Stdout), requests: make(chan message, backlog)}
+	os.Stdout = os.Stderr // what an entry point prints is for the log, never for the parent's decoder
+
+	err := runEntry(entries, argv, conn)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, err)
+	if sendErr := conn.send(message{Error: err.Error()}); sendErr != nil && !errors.Is(sendErr, syscall.EPIPE) {
+		fmt.Fprintln(os.Stderr, sendErr)
+	}
+	return 1
+}
+
+func runEntry(entries map[string]Func, argv []string, conn *Conn) error {
+	if len(argv) != 3 {
+		return fmt.Errorf("%s takes a name, a longest hold time and arguments as JSON, got %q; it is started by the program itself", marker, argv)
+	}
+	entry, ok := entries[argv[0]]
+	if !ok {
+		return fmt.Errorf("this program has no child entry point %q; add it to the list that main gives to child.Main", argv[0])
+	}
+	maxHold, err := time.ParseDuration(argv[1])
+	if err != nil {
+		return fmt.Errorf("longest hold time of child %s: %w", argv[0], err)
+	}
+	conn.args = json.RawMessage(argv[2])
+
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	if maxHold > 0 {
+		timer := time.AfterFunc(maxHold, func() { cancel(ErrMaxHold) })
+		defer timer.Stop()
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	go func() {
+		<-signals
+		cancel(ErrSignal)
+	}()
+	go func() {
+		err := conn.receive(os.Stdin)
+		if !errors.Is(err, io.EOF) {
+			fmt.Fprintf(os.Stderr, "child %s: read from the parent: %v\n", argv[0], err)
+		}
+		cancel(ErrLeaseEnded)
+	}()
+	return entry(ctx, conn)
+}
+
+// Conn is a child's line to its parent.
+type Conn struct {
+	args     json.RawMessage
+	requests chan message
+
+	mu  sync.Mutex
+	out *json.Encoder
+}
+
+// Args decodes what the parent gave as Command.Args.
+func (c *Conn) Args(v any) error {
+	if err := json.Unmarshal(c.args, v); err != nil {
+		return fmt.Errorf("arguments of the child: %w", err)
+	}
+	return nil
+}
+
+// Ready tells the parent that the effect is in place; v goes to Command.Ready. Start returns on it.
+func (c *Conn) Ready(v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("what the child says when ready: %w", err)
+	}
+	return c.send(message{Body: body})
+}
+
+// Serve answers the parent's calls, one after the other, until ctx ends.
+func (c *Conn) Serve(ctx context.Context, answer func(request json.RawMessage) (any, error)) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case req := <-c.requests:
+			reply := message{ID: req.ID}
+			v, err := answer(req.Body)
+			if err == nil {
+				reply.Body, err = json.Marshal(v)
+			}
+			if err != nil {
+				reply.Error = err.Error()
+			}
+			// A parent that died while we answered is seen as the end of the lease.
+			if err := c.send(reply); err != nil && !errors.Is(err, syscall.EPIPE) {
+				return err
+			}
+		}
+	}
+}
+
+// receive hands requests over until the parent's end is closed; it goes on reading while one is being answered, because
+// the end of the lease must be seen at once.
+func (c *Conn) receive(r io.Reader) error {
+	dec := json.NewDecoder(bufio.NewReader(r))
+	for {
+		var m message
+		if err := dec.Decode(&m); err != nil {
+			return err
+		}
+		select {
+		case c.requests <- m:
+		default:
+			return fmt.Errorf("request %d: the %d ahead of it are still waiting", m.ID, backlog)
+		}
+	}
+}
+
+func (c *Conn) send(m message) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.out.Encode(m); err != nil {
+		return fmt.Errorf("send to the parent: %w", err)
+	}
+	return nil
+}
+
+// message is one line in either direction. From the child, ID 0 is about the child itself: ready, or with Error its end.
+type message struct {
+	ID    uint64          `json:"id,omitempty"`
+	Error string          `json:"error,omitempty"`
+	Body  json.RawMessage `json:"body,omitempty"`
+}
