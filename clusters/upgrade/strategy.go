@@ -1,0 +1,147 @@
+// Package upgrade holds the ways to upgrade a cluster, one file each.
+//
+// A strategy publishes phases from what it observes on the nodes (manifests,
+// version endpoints, etcd member versions, node status), not from what it
+// asked for, and it is idempotent: run again after a block, an abort or a
+// crash, it goes on where the cluster is.
+package upgrade
+
+import (
+	"context"
+	"time"
+
+	"gameday/clusters"
+)
+
+// Strategy is one way to upgrade.
+type Strategy interface {
+	// Steps says, touching nothing, what Run will do to nodes in these places,
+	// in order.
+	Steps(places []Place, o Options) []Step
+	// Run upgrades. It returns nil only when every node was seen to be at the
+	// target version. A step that was blocked or failed is published so, and
+	// Env.Blocked decides whether to try it again.
+	Run(ctx context.Context, env Env) error
+}
+
+// Kind is a line of the catalogue of strategies.
+type Kind struct {
+	Name, Doc string
+	New       func() Strategy
+}
+
+// Place is a node known by its position only, as before a cluster exists.
+type Place struct {
+	Role  clusters.Role
+	Index int
+}
+
+// Drain says which nodes are drained before they are upgraded.
+type Drain string
+
+// The values of Drain.
+const (
+	DrainNone    Drain = "none"
+	DrainWorkers Drain = "workers"
+	DrainAll     Drain = "all"
+)
+
+// Options are what a scenario says about its upgrade.
+type Options struct {
+	// To is the target version, v1.X.Y.
+	To string
+	// Nodes are the places to upgrade ("worker[0]"), in the order given; empty
+	// means all, control planes first.
+	Nodes []string
+	Drain Drain
+	// DrainTimeout bounds the drain of one node; a drain that does not end in
+	// it blocks the step.
+	DrainTimeout time.Duration
+}
+
+// Step is the upgrade of one node, as planned.
+type Step struct {
+	// Phase is the path of the step: upgrade/control-plane[1].
+	Phase string
+	// Place of the node: control-plane[1].
+	Place string
+	// Parts are the phases inside it, in order: upgrade/control-plane[1]/etcd.
+	Parts []string
+	// Commands are what will be run on the node, exact, in order.
+	Commands []string
+	// Bound is the longest the step may take.
+	Bound time.Duration
+}
+
+// Outcome is how a phase ended.
+type Outcome string
+
+// The outcomes.
+const (
+	// Proceeded: the phase did what it was for.
+	Proceeded Outcome = "proceeded"
+	// Blocked: the upgrade tool refused to go on, or waited out its bound, and
+	// left the node as it was.
+	Blocked Outcome = "blocked"
+	// RolledBack: the tool changed the node and put the old state back.
+	RolledBack Outcome = "rolled back"
+	// Failed: none of these; the node is in between.
+	Failed Outcome = "failed"
+	// Skipped: there was nothing to do, the node was at the target already.
+	Skipped Outcome = "skipped"
+)
+
+// State is the half of a phase that an event is about.
+type State string
+
+// The states.
+const (
+	Began State = "began"
+	Ended State = "ended"
+)
+
+// Phase is an event: a phase began or ended.
+type Phase struct {
+	// Path as in Step.Phase and Step.Parts; the whole is "upgrade".
+	Path string
+	// Node is the name of the node; empty for the whole.
+	Node  string
+	State State
+	// Outcome is set when State is Ended.
+	Outcome Outcome
+	// Seen is the observation behind the event, in one line: "etcd manifest
+	// names 3.7.0", "member serves 3.7.0, healthy".
+	Seen string
+	// At is when it was observed.
+	At time.Time
+}
+
+// Targets gives what is needed of the target version, prepared once and shared
+// by all nodes.
+type Targets interface {
+	// Binaries are the paths, on this machine, of kubeadm, kubelet and kubectl.
+	Binaries(ctx context.Context) (kubeadm, kubelet, kubectl string, err error)
+	// Images are the image archives that a node of this role needs, by full
+	// image name, as paths on this machine.
+	Images(ctx context.Context, role clusters.Role) (map[string]string, error)
+	// Etcd is the etcd version that the target's kubeadm installs, 3.7.0.
+	Etcd() string
+}
+
+// Env is what a strategy works with.
+type Env struct {
+	Cluster clusters.Cluster
+	Options Options
+	Targets Targets
+	// Publish reports a phase. It returns when the event is recorded; faults
+	// that are bound to it may be injected after it returns.
+	Publish func(Phase)
+	// Blocked is asked after a step ended blocked, rolled back or failed, with
+	// what the tool said. It returns nil when the step shall be run again (the
+	// faults that stood in its way are healed), else the error to end with.
+	Blocked func(ctx context.Context, step Step, outcome Outcome, cause error) error
+	// Output receives what the tools print for a step (one file per step).
+	Output func(step string) (w interface{ Write([]byte) (int, error) })
+	// Say reports progress with bounds.
+	Say clusters.Say
+}

@@ -1,0 +1,324 @@
+// Package history is the record of a run: one append-only file of JSON lines,
+// one clock, one sequence. Everything that is judged or drawn comes from it, so
+// that `gameday check` can judge an old run again.
+//
+// Times are nanoseconds on the harness's monotonic clock since the run began;
+// the Run event, always first, holds the wall-clock time of zero.
+package history
+
+import (
+	"time"
+)
+
+// APIVersion of the file; the first event carries it.
+const APIVersion = "gameday/v1alpha1"
+
+// Event is one line. Exactly one of the pointers is set.
+type Event struct {
+	// Seq numbers the lines from 1, without gaps.
+	Seq int64 `json:"seq"`
+	// At is when it happened (of a sample: when it started), in ns since the
+	// run began. Lines are written in Seq order; At may step back a little.
+	At time.Duration `json:"at"`
+
+	Run       *Run       `json:"run,omitempty"`
+	Stage     *Stage     `json:"stage,omitempty"`
+	Node      *Node      `json:"node,omitempty"`
+	Phase     *Phase     `json:"phase,omitempty"`
+	Injection *Injection `json:"injection,omitempty"`
+	Series    *Series    `json:"series,omitempty"`
+	Sample    *Sample    `json:"sample,omitempty"`
+	Watch     *Watch     `json:"watch,omitempty"`
+	Write     *Write     `json:"write,omitempty"`
+	Kept      *Kept      `json:"kept,omitempty"`
+	Pod       *Pod       `json:"pod,omitempty"`
+	Job       *Job       `json:"job,omitempty"`
+	CronJob   *CronJob   `json:"cronJob,omitempty"`
+	Budget    *Budget    `json:"budget,omitempty"`
+	Audit     *Audit     `json:"audit,omitempty"`
+	Etcd      *Etcd      `json:"etcd,omitempty"`
+	Gap       *Gap       `json:"gap,omitempty"`
+	Finding   *Finding   `json:"finding,omitempty"`
+	Usage     *Usage     `json:"usage,omitempty"`
+	End       *End       `json:"end,omitempty"`
+}
+
+// Run is the first event.
+type Run struct {
+	APIVersion string    `json:"apiVersion"`
+	ID         string    `json:"id"`
+	Scenario   string    `json:"scenario"`
+	Began      time.Time `json:"began"`
+	Seed       uint64    `json:"seed"`
+	// Gameday is version and revision of the program.
+	Gameday  string `json:"gameday"`
+	Provider string `json:"provider"`
+	Strategy string `json:"strategy,omitempty"`
+	From     string `json:"from"`
+	To       string `json:"to,omitempty"`
+	// Rerun is the exact command that runs it again.
+	Rerun string `json:"rerun"`
+}
+
+// Stage is a part of the run: images, create, workload, steady, upgrade, heal,
+// converge, collect, audit.
+type Stage struct {
+	Name  string `json:"name"`
+	State string `json:"state"` // began | ended
+	// Error is set when the stage ended badly.
+	Error string `json:"error,omitempty"`
+	// Text says what was seen, in one line.
+	Text string `json:"text,omitempty"`
+}
+
+// Node is the state of a node, each time it changed.
+type Node struct {
+	Name  string `json:"name"`
+	Place string `json:"place"`
+	// Ready is True, False or Unknown, as the API says.
+	Ready         string   `json:"ready"`
+	Unschedulable bool     `json:"unschedulable,omitempty"`
+	Version       string   `json:"version"` // kubelet's
+	Taints        []string `json:"taints,omitempty"`
+	Deleted       bool     `json:"deleted,omitempty"`
+}
+
+// Phase of the upgrade began or ended.
+type Phase struct {
+	Path    string `json:"path"`
+	Node    string `json:"node,omitempty"`
+	State   string `json:"state"` // began | ended
+	Outcome string `json:"outcome,omitempty"`
+	// Expected is what the scenario declared for the phase, if it did:
+	// proceed | blocked | roll back.
+	Expected string `json:"expected,omitempty"`
+	Seen     string `json:"seen,omitempty"`
+}
+
+// Injection is a step in the life of a fault. States, in order: requested,
+// armed, injected, proven, reproven (several), lost (the effect vanished while
+// it should be there), rearmed, healing, healed (the undo returned), gone
+// (proven gone), unproven, stuck, skipped.
+type Injection struct {
+	// ID is the name in the scenario.
+	ID      string   `json:"id"`
+	Fault   string   `json:"fault"`
+	Targets []string `json:"targets,omitempty"` // places
+	Nodes   []string `json:"nodes,omitempty"`
+	State   string   `json:"state"`
+	// Phase is the phase that its window is bound to.
+	Phase string `json:"phase,omitempty"`
+	// Params as used, JSON.
+	Params map[string]any `json:"params,omitempty"`
+	// Effect, when the state rests on a proof.
+	Proof    string  `json:"proof,omitempty"`
+	Control  string  `json:"control,omitempty"`
+	Asked    float64 `json:"asked,omitempty"`
+	Measured float64 `json:"measured,omitempty"`
+	Unit     string  `json:"unit,omitempty"`
+	Error    string  `json:"error,omitempty"`
+}
+
+// Series declares a series of samples before its first one.
+type Series struct {
+	ID int `json:"id"`
+	// Verb: read (from the watch cache), quorum-read, write.
+	Verb string `json:"verb"`
+	// Conn: new or reused.
+	Conn string `json:"conn"`
+	// Endpoint: lb or the name of a node.
+	Endpoint string `json:"endpoint"`
+	// Period between starts; Deadline of each sample.
+	Period   time.Duration `json:"period"`
+	Deadline time.Duration `json:"deadline"`
+}
+
+// Sample is one request; Event.At is when it started.
+type Sample struct {
+	Series int           `json:"s"`
+	Took   time.Duration `json:"took"`
+	// Late is how long after its due time it started: the harness's own fault.
+	Late time.Duration `json:"late,omitempty"`
+	OK   bool          `json:"ok,omitempty"`
+	Code int           `json:"code,omitempty"`
+	Err  string        `json:"err,omitempty"`
+	// AuditID is the Audit-ID that the request carried, of failed samples.
+	AuditID string `json:"auditID,omitempty"`
+}
+
+// Watch is what a watch on one endpoint went through.
+type Watch struct {
+	Endpoint string `json:"endpoint"`
+	// State: opened, event (the canary's write was seen), closed, failed.
+	State string `json:"state"`
+	// Revision of the object seen; Delay since the write was acknowledged.
+	Revision int64         `json:"revision,omitempty"`
+	Key      string        `json:"key,omitempty"`
+	Delay    time.Duration `json:"delay,omitempty"`
+	Err      string        `json:"err,omitempty"`
+}
+
+// Write is a canary write: the create of a uniquely named object.
+type Write struct {
+	Key      string `json:"key"`
+	Endpoint string `json:"endpoint"`
+	// Outcome: ok (acknowledged), fail (surely not written), unknown.
+	Outcome  string        `json:"outcome"`
+	Revision int64         `json:"revision,omitempty"`
+	Took     time.Duration `json:"took"`
+	Err      string        `json:"err,omitempty"`
+}
+
+// Kept is the final check of all acknowledged writes on one etcd member, by a
+// linearizable read of that member.
+type Kept struct {
+	Member string `json:"member"`
+	// Read is how many of the acknowledged keys were found; Missing lists those
+	// that were not (at most 100).
+	Read    int      `json:"read"`
+	Missing []string `json:"missing,omitempty"`
+	// Revision and Hash are the member's, at the revision that all were asked
+	// for.
+	Revision int64  `json:"revision"`
+	Hash     uint32 `json:"hash"`
+	Err      string `json:"err,omitempty"`
+}
+
+// Pod is the state of a workload pod, each time it changed.
+type Pod struct {
+	Namespace string `json:"ns"`
+	Name      string `json:"name"`
+	UID       string `json:"uid"`
+	// Owner is kind/name of the controller; OwnerUID its uid.
+	Owner    string `json:"owner,omitempty"`
+	OwnerUID string `json:"ownerUID,omitempty"`
+	Node     string `json:"node,omitempty"`
+	Phase    string `json:"phase"`
+	Ready    bool   `json:"ready,omitempty"`
+	// Times that the API says (1 s resolution); zero if not yet.
+	Created   time.Time `json:"created"`
+	Scheduled time.Time `json:"scheduled,omitzero"`
+	Started   time.Time `json:"started,omitzero"`  // first container
+	Finished  time.Time `json:"finished,omitzero"` // last container
+	Deleting  time.Time `json:"deleting,omitzero"` // deletionTimestamp
+	Grace     int64     `json:"grace,omitempty"`
+	// Disruption is the reason of the condition DisruptionTarget, if True.
+	Disruption string `json:"disruption,omitempty"`
+	// Unschedulable is the scheduler's message while Pending.
+	Unschedulable string   `json:"unschedulable,omitempty"`
+	Containers    []string `json:"containers,omitempty"` // running container ids
+	Restarts      int32    `json:"restarts,omitempty"`
+	ExitCode      int32    `json:"exitCode,omitempty"`
+	// Deleted: the object is gone.
+	Deleted bool `json:"deleted,omitempty"`
+	// Revision is the resourceVersion of this state.
+	Revision int64 `json:"rv,omitempty"`
+}
+
+// Job is the state of a workload Job, each time it changed.
+type Job struct {
+	Namespace string `json:"ns"`
+	Name      string `json:"name"`
+	UID       string `json:"uid"`
+	// CronJob that made it, and the slot: annotation
+	// batch.kubernetes.io/cronjob-scheduled-timestamp.
+	CronJob    string    `json:"cronJob,omitempty"`
+	CronJobUID string    `json:"cronJobUID,omitempty"`
+	Slot       time.Time `json:"slot,omitzero"`
+	Created    time.Time `json:"created"`
+	Started    time.Time `json:"started,omitzero"`
+	Finished   time.Time `json:"finished,omitzero"`
+	Succeeded  int32     `json:"succeeded,omitempty"`
+	Failed     int32     `json:"failed,omitempty"`
+	// Condition is Complete, Failed, Suspended or empty.
+	Condition string `json:"condition,omitempty"`
+	Deleted   bool   `json:"deleted,omitempty"`
+}
+
+// CronJob says what a CronJob promises, each time its spec changed.
+type CronJob struct {
+	Namespace string    `json:"ns"`
+	Name      string    `json:"name"`
+	UID       string    `json:"uid"`
+	Schedule  string    `json:"schedule"`
+	TimeZone  string    `json:"timeZone,omitempty"`
+	Policy    string    `json:"policy"` // Allow | Forbid | Replace
+	Deadline  int64     `json:"deadline,omitempty"`
+	Suspended bool      `json:"suspended,omitempty"`
+	Created   time.Time `json:"created"`
+	Deleted   bool      `json:"deleted,omitempty"`
+}
+
+// Budget is a workload that promises a number of ready pods: a Deployment or
+// StatefulSet with its PodDisruptionBudget.
+type Budget struct {
+	Namespace string `json:"ns"`
+	// Owner as in Pod.Owner of its pods (ReplicaSet names start with it).
+	Owner        string `json:"owner"`
+	Desired      int32  `json:"desired"`
+	MinAvailable int32  `json:"minAvailable"`
+	Deleted      bool   `json:"deleted,omitempty"`
+}
+
+// Audit is a line of an API server's audit log that a checker may need: who
+// deleted or evicted a pod, who created a job.
+type Audit struct {
+	ID          string    `json:"id"`
+	Endpoint    string    `json:"endpoint"` // node whose apiserver logged it
+	User        string    `json:"user"`
+	Verb        string    `json:"verb"`
+	Resource    string    `json:"resource"`
+	Subresource string    `json:"subresource,omitempty"`
+	Namespace   string    `json:"ns,omitempty"`
+	Name        string    `json:"name,omitempty"`
+	UID         string    `json:"uid,omitempty"`
+	Code        int32     `json:"code"`
+	Time        time.Time `json:"time"`
+	// Agent is the User-Agent.
+	Agent string `json:"agent,omitempty"`
+}
+
+// Etcd is the state of a member, each time it changed.
+type Etcd struct {
+	Node    string `json:"node"`
+	Version string `json:"version,omitempty"`
+	Leader  bool   `json:"leader,omitempty"`
+	Learner bool   `json:"learner,omitempty"`
+	Healthy bool   `json:"healthy"`
+	Err     string `json:"err,omitempty"`
+}
+
+// Gap says that a source has no data for a while: whoever needs it there is
+// inconclusive.
+type Gap struct {
+	// Source: watch/pods, watch/jobs, audit/NODE, sampler, etcd/NODE.
+	Source string        `json:"source"`
+	From   time.Duration `json:"from"`
+	To     time.Duration `json:"to"`
+	Reason string        `json:"reason"`
+}
+
+// Finding is a departure from what was expected, or something a reader must
+// know, that is not an SLO.
+type Finding struct {
+	// Level: fail, inconclusive, note.
+	Level string `json:"level"`
+	What  string `json:"what"`
+	// Evidence points into the logs or the record.
+	Evidence string `json:"evidence,omitempty"`
+}
+
+// Usage is what the harness itself used, from its start.
+type Usage struct {
+	CPU    time.Duration `json:"cpu"`
+	MaxRSS int64         `json:"maxRSSBytes"`
+}
+
+// End is the last event of a run that came to its end.
+type End struct {
+	// Interrupted: by a signal or a failure of the harness; Reason says which.
+	Interrupted bool   `json:"interrupted,omitempty"`
+	Reason      string `json:"reason,omitempty"`
+	// NotUndone lists injections that could not be undone.
+	NotUndone []string `json:"notUndone,omitempty"`
+}

@@ -1,0 +1,63 @@
+// Package slo holds the promises: pure functions from a history to a verdict.
+// No checker touches a cluster, so any run can be judged again.
+//
+// To add one: write its file and its test, and add one line to Catalogue.
+package slo
+
+import (
+	"time"
+
+	"gameday/harness/history"
+)
+
+// Verdict is pass, fail or inconclusive; the worst wins. What was not measured
+// never passes.
+type Verdict string
+
+// The verdicts.
+const (
+	Pass         Verdict = "pass"
+	Fail         Verdict = "fail"
+	Inconclusive Verdict = "inconclusive"
+)
+
+// Evidence is where the reader can see it.
+type Evidence struct {
+	From time.Duration `json:"from"` // since the run began
+	To   time.Duration `json:"to"`
+	Text string        `json:"text"`
+	// During lists the faults (proven intervals) and phases that overlap it.
+	During []string `json:"during,omitempty"`
+}
+
+// Result of one promise.
+type Result struct {
+	Name    string  `json:"name"`
+	Verdict Verdict `json:"verdict"`
+	// Budget, Observed and ErrorBar are in Unit ("ms", "count", "%", "s").
+	Budget   float64 `json:"budget"`
+	Observed float64 `json:"observed"`
+	ErrorBar float64 `json:"errorBar"`
+	Unit     string  `json:"unit"`
+	// Promise is the budget in words: "p99 <= 60 s, 0 missed".
+	Promise string `json:"promise"`
+	// Samples counts what was judged; Excluded what was left out, and Reason
+	// says why.
+	Samples  int        `json:"samples"`
+	Excluded int        `json:"excluded"`
+	Reason   string     `json:"reason"`
+	Evidence []Evidence `json:"evidence,omitempty"`
+}
+
+// Checker judges a history. Its exported fields are its parameters.
+type Checker interface {
+	Check(h *history.History) []Result
+}
+
+// Kind is a line of the catalogue.
+type Kind struct {
+	Name, Doc string
+	// Source of the default thresholds.
+	Source string
+	New    func() Checker
+}
