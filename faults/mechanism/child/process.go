@@ -12,6 +12,9 @@ import (
 	"time"
 )
 
+// killTime bounds the wait for a child that was killed; only one stuck in the kernel needs more than milliseconds.
+const killTime = 10 * time.Second
+
 // Command says which child to start and how.
 type Command struct {
 	// Name of the entry point, as given to Main.
@@ -54,13 +57,10 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pipe to child %s: %w", c.Name, err)
 	}
-	defer stdin.Close()
 	answers, stdout, err := os.Pipe()
 	if err != nil {
-		lease.Close()
-		return nil, fmt.Errorf("pipe from child %s: %w", c.Name, err)
+		return nil, errors.Join(fmt.Errorf("pipe from child %s: %w", c.Name, err), stdin.Close(), lease.Close())
 	}
-	defer stdout.Close()
 
 	// /proc/self/exe is this very executable even if the file was replaced or removed since. Not CommandContext: it would
 	// kill a child in the middle of its undo.
@@ -71,10 +71,11 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 		cmd.Stderr = os.Stderr
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		lease.Close()
-		answers.Close()
-		return nil, fmt.Errorf("start child %s: %w", c.Name, err)
+	err = cmd.Start()
+	// Our copies of the child's ends go at once: with them open the end of the child would not be seen.
+	err = errors.Join(err, stdin.Close(), stdout.Close())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start child %s: %w", c.Name, err), lease.Close(), answers.Close())
 	}
 	p := &Process{
 		name: c.Name, cmd: cmd, lease: lease,
@@ -101,7 +102,9 @@ func Start(ctx context.Context, c Command) (*Process, error) {
 	case <-ctx.Done():
 		err = fmt.Errorf("not ready in time: %w", context.Cause(ctx))
 	}
-	return nil, errors.Join(fmt.Errorf("child %s: %w", c.Name, err), p.Kill(context.WithoutCancel(ctx)))
+	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTime)
+	defer cancel()
+	return nil, errors.Join(fmt.Errorf("child %s: %w", c.Name, err), p.Kill(cleanup))
 }
 
 // PID is the child's process id; it stays the child's until Done is closed.
