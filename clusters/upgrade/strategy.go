@@ -8,6 +8,7 @@ package upgrade
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"gameday/clusters"
@@ -141,7 +142,7 @@ type Env struct {
 	// faults that stood in its way are healed), else the error to end with.
 	Blocked func(ctx context.Context, step Step, outcome Outcome, cause error) error
 	// Output receives what the tools print for a step (one file per step).
-	Output func(step string) (w interface{ Write([]byte) (int, error) })
+	Output func(step string) io.Writer
 	// Say reports progress with bounds.
 	Say clusters.Say
 }
