@@ -1,0 +1,169 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Find lists the processes in the pid namespace of the process initPID and in the namespaces below it, for which match is
+// true. In kind every container of a node has a namespace of its own below the node's; what was started in a container
+// from outside (docker exec) is not a descendant of its first process, but it is in its namespace.
+//
+// match gets the command line, never an empty one: a kernel thread and a zombie have none. It may be called twice.
+// Root is needed to see the namespaces of other users' processes.
+func Find(initPID int, match func(cmdline []string) bool) ([]Ref, error) {
+	f := finder{proc: procfs, above: namespacesAbove, inside: map[string]bool{}}
+	return f.find(initPID, match)
+}
+
+// Named matches processes by the last part of their argv[0], as in Named("etcd").
+func Named(name string) func(cmdline []string) bool {
+	return func(cmdline []string) bool { return filepath.Base(cmdline[0]) == name }
+}
+
+type finder struct {
+	proc string
+	// above names the pid namespaces above the one that the link leads to, as far as they can be seen from here.
+	above func(link string) ([]string, error)
+	// inside remembers for each namespace (its name: what the link says) whether it is the wanted one or below it.
+	inside map[string]bool
+}
+
+func (f *finder) find(initPID int, match func([]string) bool) ([]Ref, error) {
+	boot, err := bootID(f.proc)
+	if err != nil {
+		return nil, err
+	}
+	top, err := os.Readlink(f.link(initPID))
+	if err != nil {
+		return nil, fmt.Errorf("pid namespace of process %d: %w", initPID, gone(f.dir(initPID), err))
+	}
+	f.inside[top] = true
+
+	entries, err := os.Open(f.proc)
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	names, err := entries.Readdirnames(-1) // no sorting and no stat of a thousand entries
+	if err := errors.Join(err, entries.Close()); err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	var found []Ref
+	for _, name := range names {
+		pid, err := strconv.Atoi(name)
+		if err != nil {
+			continue // not a process
+		}
+		ok, err := f.matches(pid, match)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		ref, ok, err := f.name(pid, boot, match)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			found = append(found, ref)
+		}
+	}
+	sort.Slice(found, func(i, j int) bool { return found[i].PID < found[j].PID })
+	return found, nil
+}
+
+// name takes the start time of a process that matched. Since the pid could have changed hands between the two, the process
+// is looked at once more, between two readings of the start time.
+func (f *finder) name(pid int, boot string, match func([]string) bool) (Ref, bool, error) {
+	before, _, err := stat(f.dir(pid))
+	if errors.Is(err, ErrGone) {
+		return Ref{}, false, nil
+	}
+	if err != nil {
+		return Ref{}, false, err
+	}
+	ok, err := f.matches(pid, match)
+	if err != nil || !ok {
+		return Ref{}, false, err
+	}
+	after, _, err := stat(f.dir(pid))
+	if errors.Is(err, ErrGone) || err == nil && after != before {
+		return Ref{}, false, nil
+	}
+	return Ref{PID: pid, StartTime: before, BootID: boot}, err == nil, err
+}
+
+func (f *finder) matches(pid int, match func([]string) bool) (bool, error) {
+	ns, err := os.Readlink(f.link(pid))
+	if err != nil {
+		return false, ignoreGone(gone(f.dir(pid), err), "pid namespace of process %d (root is needed for processes of others)", pid)
+	}
+	in, known := f.inside[ns]
+	if !known {
+		if in, err = f.below(f.link(pid)); err != nil {
+			return false, ignoreGone(err, "pid namespaces above process %d", pid)
+		}
+		f.inside[ns] = in
+	}
+	if !in {
+		return false, nil
+	}
+	b, err := os.ReadFile(filepath.Join(f.dir(pid), "cmdline"))
+	if err != nil {
+		return false, ignoreGone(gone(f.dir(pid), err), "command line of process %d", pid)
+	}
+	if len(b) == 0 {
+		return false, nil
+	}
+	return match(strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")), nil
+}
+
+// below says whether a namespace above the one that the link leads to is inside.
+func (f *finder) below(link string) (bool, error) {
+	names, err := f.above(link)
+	return slices.ContainsFunc(names, func(ns string) bool { return f.inside[ns] }), err
+}
+
+// namespacesAbove asks the kernel (NS_GET_PARENT, ioctl_ns(2), Linux 4.9+).
+func namespacesAbove(link string) (names []string, err error) {
+	fd, err := unix.Open(link, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	for {
+		if err != nil {
+			return nil, gone(link, err)
+		}
+		var up int
+		up, err = unix.IoctlRetInt(fd, unix.NS_GET_PARENT)
+		err = errors.Join(err, unix.Close(fd))
+		if errors.Is(err, unix.EPERM) { // our own namespace, or one that is not below it
+			return names, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("namespace above %s: %w", link, err)
+		}
+		var st unix.Stat_t
+		if err := unix.Fstat(up, &st); err != nil {
+			return nil, errors.Join(fmt.Errorf("namespace above %s: %w", link, err), unix.Close(up))
+		}
+		names = append(names, fmt.Sprintf("pid:[%d]", st.Ino))
+		fd = up
+	}
+}
+
+func (f *finder) dir(pid int) string  { return filepath.Join(f.proc, strconv.Itoa(pid)) }
+func (f *finder) link(pid int) string { return filepath.Join(f.dir(pid), "ns/pid") }
+
+func ignoreGone(err error, format string, args ...any) error {
+	if errors.Is(err, ErrGone) {
+		return nil
+	}
+	return fmt.Errorf(format+": %w", append(args, err)...)
+}
