@@ -1,0 +1,55 @@
+# gameday: two commands. `make gameday` sets up what it needs and runs the main
+# job; `make test` sets up what it needs and passes every test.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Static binaries: they also run inside nodes and scratch images.
+export CGO_ENABLED := 0
+
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/gameday
+TOOLS := $(CACHE)/tools
+LINT_VERSION := v2.15.0
+LINT := $(TOOLS)/golangci-lint-$(LINT_VERSION)
+REVISION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+
+.PHONY: help gameday build test lint unit root browser kind clean
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## bin/gameday
+	go build -trimpath -ldflags "-X main.revision=$(REVISION)" -o bin/gameday ./harness/cmd/gameday
+
+gameday: build ## set up all that is needed and run the main job: an upgrade under fire
+	bin/gameday run upgrade-under-fire
+
+test: lint unit root browser kind ## set up all that is needed and pass every test
+
+lint: $(LINT) ## gofmt, vet and the linters
+	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
+	go vet ./...
+	$(LINT) run ./...
+
+$(LINT):
+	mkdir -p $(TOOLS)
+	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv $(TOOLS)/golangci-lint $@
+
+unit: ## hermetic tests: no root, no Docker, no network
+	go test ./...
+
+root: ## the mechanisms, on this machine's kernel (root)
+	go test -count=1 -timeout 15m ./suites/mechanism -ginkgo.label-filter=root -ginkgo.v
+
+browser: ## the report page in a real browser
+	go test -count=1 -timeout 10m ./suites/report -ginkgo.label-filter=browser -ginkgo.v
+
+kind: build ## real clusters: provider, every fault, the main job (root, Docker)
+	bin/gameday setup
+	go test -count=1 -timeout 10m ./suites/kind -ginkgo.label-filter=kind -ginkgo.v
+	go test -count=1 -timeout 25m ./suites/faultcheck -ginkgo.label-filter=kind -ginkgo.v
+	go test -count=1 -timeout 45m ./suites/upgrade -ginkgo.label-filter=kind -ginkgo.v
+
+clean: ## what a build leaves in the checkout
+	rm -rf bin runs
