@@ -1,0 +1,328 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"gameday/harness/history"
+	"gameday/harness/slo"
+)
+
+// axis is the timeline as the page's script draws it. All times are ms since
+// the run began.
+type axis struct {
+	Began  int64   `json:"began"` // wall clock, ms since 1970
+	Total  float64 `json:"total"`
+	Groups []group `json:"groups"`
+}
+
+type group struct {
+	Name  string `json:"name"`
+	Lanes []lane `json:"lanes"`
+}
+
+type lane struct {
+	Name   string `json:"name"`
+	Depth  int    `json:"depth,omitempty"`
+	Height int    `json:"height,omitempty"`
+	Bars   []bar  `json:"bars,omitempty"`
+	Dots   []dot  `json:"dots,omitempty"`
+	Band   *band  `json:"band,omitempty"`
+}
+
+// bar is an interval; Lo and Hi are the outer ends of its error bar.
+type bar struct {
+	A     float64  `json:"a"`
+	B     float64  `json:"b"`
+	Class string   `json:"cls"`
+	Label string   `json:"label,omitempty"`
+	Tip   string   `json:"tip"`
+	Lo    *float64 `json:"lo,omitempty"`
+	Hi    *float64 `json:"hi,omitempty"`
+}
+
+// dot is a moment; Y is its height from 0 to 1.
+type dot struct {
+	T     float64 `json:"t"`
+	Y     float64 `json:"y,omitempty"`
+	Class string  `json:"cls"`
+	Tip   string  `json:"tip"`
+}
+
+// band is latency in buckets of Step ms: the page never sees single samples, so
+// a million of them cost it nothing.
+type band struct {
+	Step float64 `json:"step"`
+	P50  []int   `json:"p50"` // ms
+	Max  []int   `json:"max"`
+	N    []int   `json:"n"`
+}
+
+// bucket of a latency band.
+const bucket = time.Second
+
+func timeline(h *history.History, d slo.Document) axis {
+	return axis{
+		Began: h.Run.Began.UnixMilli(), Total: max(1, toMs(h.Last)),
+		Groups: []group{
+			{"Upgrade", phaseLanes(h)},
+			{"Faults", faultLanes(h, d)},
+			{"Nodes", nodeLanes(h)},
+			{"API: latency (1 ms to 10 s) and outages", apiLanes(h)},
+			{"etcd", etcdLanes(h)},
+			{"Cron slots: height is lateness (0 to 60 s)", cronLanes(h)},
+			{"Pods of the workload", podLanes(h)},
+		},
+	}
+}
+
+func phaseLanes(h *history.History) []lane {
+	var lanes []lane
+	at := map[string]int{}
+	began := map[string]history.Timed[history.Phase]{}
+	for _, p := range h.Phases {
+		i, ok := at[p.V.Path]
+		if !ok {
+			i = len(lanes)
+			at[p.V.Path] = i
+			parts := strings.Split(p.V.Path, "/")
+			lanes = append(lanes, lane{Name: parts[len(parts)-1], Depth: len(parts) - 1})
+		}
+		if p.V.State == "began" {
+			began[p.V.Path] = p
+			continue
+		}
+		b := began[p.V.Path]
+		delete(began, p.V.Path)
+		lanes[i].Bars = append(lanes[i].Bars, phaseBar(b.At, p.At, p.V))
+	}
+	for path, b := range began { // never ended
+		b.V.Outcome = "did not end"
+		lanes[at[path]].Bars = append(lanes[at[path]].Bars, phaseBar(b.At, h.Last, b.V))
+	}
+	return lanes
+}
+
+func phaseBar(from, to time.Duration, p history.Phase) bar {
+	b := bar{A: toMs(from), B: toMs(to), Class: "b-phase", Label: p.Outcome, Tip: strings.TrimSpace(p.Path + " " + p.Node + "\n" + p.Outcome + "\n" + p.Seen)}
+	if strings.Count(p.Path, "/") > 1 {
+		b.Class = "b-phase2"
+		b.Label = ""
+	}
+	switch p.Outcome {
+	case "", "proceeded", "skipped":
+	default:
+		b.Class = "b-bad"
+		b.Label = ""
+	}
+	return b
+}
+
+func faultLanes(h *history.History, d slo.Document) []lane {
+	var lanes []lane
+	for _, f := range d.Faults {
+		l := lane{Name: f.Name}
+		end := toMs(h.Last)
+		if f.GoneAt != nil {
+			end = *f.GoneAt
+		} else if f.HealedAt != nil {
+			end = *f.HealedAt
+		}
+		who := f.Fault + " on " + f.Target
+		if f.ProvenAt == nil {
+			l.Bars = append(l.Bars, bar{A: f.RequestedAt, B: max(end, f.RequestedAt+1), Class: "b-asked", Tip: who + "\nNOT PROVEN: " + f.Error})
+			lanes = append(lanes, l)
+			continue
+		}
+		l.Bars = append(l.Bars,
+			bar{A: f.RequestedAt, B: end, Class: "b-asked", Tip: who + "\nasked until proven gone"},
+			bar{A: *f.ProvenAt, B: end, Class: "b-fault", Label: f.Fault, Tip: who + "\nproven: " + f.Proof})
+		if f.HealedAt != nil {
+			l.Dots = append(l.Dots, dot{T: *f.HealedAt, Y: .5, Class: "d-ok", Tip: "healed"})
+		}
+		lanes = append(lanes, l)
+	}
+	return lanes
+}
+
+func nodeLanes(h *history.History) []lane {
+	return byKey(h, h.Nodes, func(n history.Node) string { return n.Place }, func(l *lane, n history.Node, from, to float64) {
+		if n.Deleted {
+			return
+		}
+		class := "b-old"
+		if n.Version != "" && n.Version == h.Run.To {
+			class = "b-new"
+		}
+		l.Bars = append(l.Bars, bar{A: from, B: to, Class: class, Label: n.Version, Tip: n.Name + " " + n.Version})
+		if n.Unschedulable {
+			l.Bars = append(l.Bars, bar{A: from, B: to, Class: "b-cordon", Tip: n.Name + " cordoned"})
+		}
+		if n.Ready != "True" {
+			l.Bars = append(l.Bars, bar{A: from, B: to, Class: "b-bad", Tip: n.Name + " Ready=" + n.Ready + " " + strings.Join(n.Taints, " ")})
+		}
+	})
+}
+
+func etcdLanes(h *history.History) []lane {
+	return byKey(h, h.Etcd, func(e history.Etcd) string { return e.Node }, func(l *lane, e history.Etcd, from, to float64) {
+		b := bar{A: from, B: to, Class: "b-member", Tip: e.Node + " " + e.Version}
+		switch {
+		case !e.Healthy:
+			b.Class, b.Tip = "b-bad", b.Tip+" unhealthy: "+e.Err
+		case e.Leader:
+			b.Class, b.Label, b.Tip = "b-leader", "leader "+e.Version, b.Tip+" leader"
+		case e.Learner:
+			b.Class, b.Tip = "b-cordon", b.Tip+" learner"
+		}
+		l.Bars = append(l.Bars, b)
+	})
+}
+
+// byKey draws states that last until the next one of the same key.
+func byKey[T any](h *history.History, list []history.Timed[T], key func(T) string, draw func(l *lane, v T, from, to float64)) []lane {
+	last := map[string]history.Timed[T]{}
+	lanes := map[string]*lane{}
+	end := func(k string, to time.Duration) {
+		if p, ok := last[k]; ok {
+			draw(lanes[k], p.V, toMs(p.At), toMs(to))
+		}
+	}
+	for _, e := range list {
+		k := key(e.V)
+		if lanes[k] == nil {
+			lanes[k] = &lane{Name: k}
+		}
+		end(k, e.At)
+		last[k] = e
+	}
+	var out []lane
+	for _, k := range slices.Sorted(maps.Keys(lanes)) {
+		end(k, h.Last)
+		out = append(out, *lanes[k])
+	}
+	return out
+}
+
+func apiLanes(h *history.History) []lane {
+	ids := slices.SortedFunc(maps.Keys(h.Series), func(a, b int) int {
+		x, y := h.Series[a], h.Series[b]
+		lb := func(s history.Series) int {
+			if s.Endpoint == "lb" {
+				return 0
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(lb(x), lb(y)), cmp.Compare(x.Endpoint, y.Endpoint), cmp.Compare(x.Verb, y.Verb), cmp.Compare(x.Conn, y.Conn))
+	})
+	var lanes []lane
+	for _, id := range ids {
+		s := h.Series[id]
+		l := lane{Name: fmt.Sprintf("%s %s, %s", s.Endpoint, s.Verb, s.Conn), Height: 20, Band: latency(h, id)}
+		for _, o := range slo.Outages(h, id) {
+			lo, hi := toMs(o.LastGood), toMs(o.FirstGood)
+			l.Bars = append(l.Bars, bar{A: toMs(o.FirstBad), B: max(toMs(o.LastBad), toMs(o.FirstBad)+1), Lo: &lo, Hi: &hi, Class: "b-bad", Tip: l.Name + " down: " + o.Cause})
+		}
+		lanes = append(lanes, l)
+	}
+	return lanes
+}
+
+func latency(h *history.History, series int) *band {
+	n := int(h.Last/bucket) + 1
+	b := &band{Step: toMs(bucket), P50: make([]int, n), Max: make([]int, n), N: make([]int, n)}
+	all := make([][]int, n)
+	for _, s := range h.Samples[series] {
+		if s.At >= 0 {
+			i := int(s.At / bucket)
+			all[i] = append(all[i], int(s.V.Took.Milliseconds()))
+		}
+	}
+	for i, v := range all {
+		if len(v) == 0 {
+			continue
+		}
+		slices.Sort(v)
+		b.P50[i], b.Max[i], b.N[i] = max(1, v[len(v)/2]), max(1, v[len(v)-1]), len(v)
+	}
+	return b
+}
+
+// cronLanes shows a dot for each Job at the time of its slot.
+func cronLanes(h *history.History) []lane {
+	started := map[string]time.Time{} // by Job
+	for _, p := range h.Pods {
+		if !p.V.Started.IsZero() {
+			if t, ok := started[p.V.Owner]; !ok || p.V.Started.Before(t) {
+				started[p.V.Owner] = p.V.Started
+			}
+		}
+	}
+	seen := map[string]bool{}
+	l := lane{Name: "all CronJobs", Height: 34}
+	for _, j := range h.Jobs {
+		if j.V.CronJob == "" || j.V.Slot.IsZero() || seen[j.V.UID] {
+			continue
+		}
+		seen[j.V.UID] = true
+		t := toMs(j.V.Slot.Sub(h.Run.Began))
+		if s, ok := started["Job/"+j.V.Name]; ok {
+			late := s.Sub(j.V.Slot)
+			l.Dots = append(l.Dots, dot{T: t, Y: min(1, max(0, late.Seconds()/60)), Class: "d-ok", Tip: fmt.Sprintf("%s started %s after its slot", j.V.CronJob, short(late))})
+		} else {
+			l.Dots = append(l.Dots, dot{T: t, Class: "d-miss", Tip: j.V.CronJob + ": no container was seen to start"})
+		}
+	}
+	if len(l.Dots) == 0 {
+		return nil
+	}
+	return []lane{l}
+}
+
+// podLanes shows, for each controller, when its pods came, went, and were lost.
+func podLanes(h *history.History) []lane {
+	type state struct{ created, deleting bool }
+	pods := map[string]*state{}
+	lanes := map[string]*lane{}
+	for _, p := range h.Pods {
+		owner, _, _ := strings.Cut(p.V.Owner, "/")
+		if owner == "" {
+			owner = "no owner"
+		}
+		l := lanes[owner]
+		if l == nil {
+			l = &lane{Name: owner}
+			lanes[owner] = l
+		}
+		s := pods[p.V.UID]
+		if s == nil {
+			s = &state{}
+			pods[p.V.UID] = s
+		}
+		if !s.created {
+			s.created = true
+			l.Dots = append(l.Dots, dot{T: max(0, toMs(p.At)), Y: .2, Class: "d-ok", Tip: p.V.Name + " created"})
+		}
+		if !p.V.Deleting.IsZero() && !s.deleting && p.V.Finished.IsZero() {
+			s.deleting = true
+			d := dot{T: toMs(p.At), Y: .8, Class: "d-move", Tip: p.V.Name + " is being deleted"}
+			if p.V.Disruption != "" {
+				d.Tip += ": " + p.V.Disruption
+				if p.V.Disruption != "EvictionByEvictionAPI" {
+					d.Class = "d-lost"
+				}
+			}
+			l.Dots = append(l.Dots, d)
+		}
+	}
+	var out []lane
+	for _, k := range slices.Sorted(maps.Keys(lanes)) {
+		out = append(out, *lanes[k])
+	}
+	return out
+}
+

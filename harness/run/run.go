@@ -1,0 +1,428 @@
+// Package run is the only place where things happen: it makes the cluster,
+// starts the workload and the samplers, shows the steady state, upgrades while
+// faults open and close with the phases, heals everything, shows convergence,
+// collects, and has the record judged.
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"gameday/clusters"
+	"gameday/clusters/upgrade"
+	"gameday/harness/history"
+	"gameday/harness/inject"
+	"gameday/harness/plan"
+	"gameday/harness/report"
+	"gameday/harness/sample"
+	"gameday/harness/slo"
+	"gameday/harness/workload"
+	"gameday/scenarios"
+)
+
+// Bounds of the stages that a scenario does not bound itself.
+const (
+	// boundSteady is how long the steady state may take to be reached.
+	boundSteady = 5 * time.Minute
+	// boundCollect bounds the collection of logs, boundFinal the last checks.
+	boundCollect = 3 * time.Minute
+	boundFinal   = 2 * time.Minute
+	// boundDelete bounds the removal of the cluster.
+	boundDelete = 2 * time.Minute
+	// usageEvery is how often the harness records what it uses itself.
+	usageEvery = 15 * time.Second
+)
+
+// Config of a run.
+type Config struct {
+	// ID of the run; also the value of every label.
+	ID string
+	// Dir receives everything that the run leaves: it must not exist.
+	Dir      string
+	Scenario *scenarios.Scenario
+	Plan     *plan.Plan
+	Seed     uint64
+	Provider clusters.Provider
+	// Prepare makes the machine ready (Docker, images) before the cluster.
+	Prepare func(ctx context.Context, say clusters.Say) error
+	// Targets of the upgrade; nil for a scenario without one.
+	Targets func(ctx context.Context, say clusters.Say) (upgrade.Targets, error)
+	// Replace puts patched module trees under test.
+	Replace map[string]string
+	// Open finds a cluster for the guard and for healing.
+	Open inject.Open
+	// Keep leaves the cluster running.
+	Keep bool
+	// Gameday is version and revision; Rerun the command to run it again.
+	Gameday, Rerun string
+	// Terminal shows the run to the person who waits.
+	Terminal *report.Terminal
+}
+
+// Result of a run.
+type Result struct {
+	Dir      string
+	Document slo.Document
+}
+
+// ErrHarness is wrapped when the harness itself failed (exit code 5).
+var ErrHarness = errors.New("the harness failed")
+
+// runner is one run under way.
+type runner struct {
+	cfg       Config
+	scenario  *scenarios.Scenario
+	rec       *history.Recorder
+	log       *log.Logger
+	files     *files
+	journal   *inject.Journal
+	guard     *inject.Guard
+	cluster   clusters.Cluster
+	client    kubernetes.Interface
+	workload  *workload.Set
+	samplers  *sample.Samplers
+	notUndone []string
+}
+
+// Run runs the scenario to its end. When ctx ends (Ctrl-C) everything is healed,
+// what there is is judged, and the verdict is inconclusive. The error is about
+// the harness; what the run found is in the result.
+func Run(ctx context.Context, cfg Config) (Result, error) {
+	res := Result{Dir: cfg.Dir}
+	files, err := openFiles(cfg)
+	if err != nil {
+		return res, err
+	}
+	defer files.close()
+	r := &runner{cfg: cfg, scenario: cfg.Scenario, log: files.log, files: files}
+	info := history.Run{
+		ID: cfg.ID, Scenario: cfg.Scenario.Name, Seed: cfg.Seed, Gameday: cfg.Gameday,
+		Provider: cfg.Provider.Name(), From: cfg.Scenario.Cluster.Version, Rerun: cfg.Rerun,
+	}
+	if u := cfg.Scenario.Upgrade; u != nil {
+		info.To, info.Strategy = u.To, u.Strategy
+	}
+	r.rec, err = history.Create(filepath.Join(cfg.Dir, "history.jsonl"), info, cfg.Terminal.Event)
+	if err != nil {
+		return res, err
+	}
+	runErr := r.run(ctx)
+	end := history.End{NotUndone: r.notUndone}
+	if runErr != nil {
+		end.Interrupted, end.Reason = true, oneLine(runErr)
+		r.log.Printf("the run ended early: %v", runErr)
+	}
+	r.rec.Add(history.Event{Usage: sample.SelfUsage()})
+	r.rec.Add(history.Event{End: &end})
+	if err := r.rec.Close(); err != nil {
+		return res, fmt.Errorf("%w: %w", ErrHarness, err)
+	}
+	res.Document, err = report.Write(cfg.Dir, cfg.Scenario)
+	if err != nil {
+		return res, fmt.Errorf("%w: %w", ErrHarness, err)
+	}
+	cfg.Terminal.Verdict(res.Document, cfg.Dir, cfg.Rerun)
+	if runErr != nil && ctx.Err() == nil {
+		return res, runErr
+	}
+	return res, nil
+}
+
+// run is Run between the first and the last line of the record.
+func (r *runner) run(ctx context.Context) (err error) {
+	// The record failing (a full disk) ends the run: what cannot be recorded
+	// cannot be judged.
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go r.watchRecord(ctx, stop)
+
+	if err := r.stage(ctx, "prepare", func(ctx context.Context) (string, error) {
+		return "", r.cfg.Prepare(ctx, r.say)
+	}); err != nil {
+		return err
+	}
+	var targets upgrade.Targets
+	if r.scenario.Upgrade != nil {
+		if err := r.stage(ctx, "images", func(ctx context.Context) (text string, err error) {
+			targets, err = r.cfg.Targets(ctx, r.say)
+			if err != nil {
+				return "", err
+			}
+			return fmt.Sprintf("%s ready to be loaded, etcd %s", r.scenario.Upgrade.To, targets.Etcd()), nil
+		}); err != nil {
+			return err
+		}
+	}
+	if err := r.stage(ctx, "create", func(ctx context.Context) (text string, err error) {
+		c := r.scenario.Cluster
+		r.cluster, err = r.cfg.Provider.Create(ctx, clusters.Spec{
+			Name: "gd-" + r.cfg.ID, Run: r.cfg.ID, Version: c.Version,
+			ControlPlanes: c.ControlPlanes, Workers: c.Workers, Replace: r.cfg.Replace,
+		}, r.say)
+		return fmt.Sprintf("%s gd-%s: %d control planes + %d workers, %s", r.cfg.Provider.Name(), r.cfg.ID, c.ControlPlanes, c.Workers, c.Version), err
+	}); err != nil {
+		return err
+	}
+	// From here on the cluster goes away in the end, whatever happens.
+	defer func() { err = errors.Join(err, r.remove(ctx)) }()
+	if r.client, err = admin(r.cluster); err != nil {
+		return err
+	}
+	if r.journal, err = inject.OpenJournal(filepath.Join(r.cfg.Dir, "journal.jsonl"), inject.Header{
+		Run: r.cfg.ID, Provider: r.cluster.Provider(), Cluster: r.cluster.Name(),
+	}); err != nil {
+		return err
+	}
+	if r.guard, err = inject.StartGuard(ctx, r.journal, inject.DefaultLease); err != nil {
+		return errors.Join(err, r.journal.Close())
+	}
+	defer func() { err = errors.Join(err, r.guard.Stop(context.WithoutCancel(ctx)), r.journal.Close()) }()
+
+	err = r.underLoad(ctx, targets)
+	return errors.Join(err, r.collect(ctx))
+}
+
+// underLoad is the part of the run in which workload and samplers are on.
+func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err error) {
+	if err := r.stage(ctx, "workload", func(ctx context.Context) (text string, err error) {
+		r.workload, err = workload.Deploy(ctx, r.cluster, r.cfg.ID, r.scenario.Workload, r.say)
+		if err != nil {
+			return "", err
+		}
+		for _, b := range r.workload.Budgets() {
+			r.rec.Add(history.Event{Budget: &b})
+		}
+		return r.workload.String(), nil
+	}); err != nil {
+		return err
+	}
+	if r.samplers, err = sample.Start(ctx, sample.Config{
+		Cluster: r.cluster, Run: r.cfg.ID, Namespace: r.workload.Namespace, Record: r.rec,
+	}); err != nil {
+		return fmt.Errorf("start the samplers: %w", err)
+	}
+	defer func() { err = errors.Join(err, r.finish(ctx)) }()
+	go r.usage(ctx)
+
+	if err := r.stage(ctx, "steady", func(ctx context.Context) (string, error) {
+		err := r.wait(ctx, fmt.Sprintf("%s of steady state", r.scenario.Steady), boundSteady+r.scenario.Steady, func(ctx context.Context) string {
+			return r.steady(ctx, r.scenario.Steady, r.scenario.Cluster.Version)
+		})
+		return r.samplers.Summary(), err
+	}); err != nil {
+		return fmt.Errorf("no steady state before the first fault: %w", err)
+	}
+
+	p := newPhases()
+	w := newWindows(ctx, r, p)
+	w.start()
+	err = r.stage(ctx, "upgrade", func(ctx context.Context) (string, error) { return r.body(ctx, p, w, targets) })
+	p.finish()
+	if err == nil && r.scenario.Upgrade == nil {
+		w.wg.Wait() // windows end by themselves, each bounded by its maxHold
+	}
+	healErr := r.stage(context.WithoutCancel(ctx), "heal", func(context.Context) (string, error) {
+		r.notUndone = w.healAll()
+		if len(r.notUndone) > 0 {
+			return "", fmt.Errorf("could not be undone: %s", strings.Join(r.notUndone, ", "))
+		}
+		return "no fault is left", nil
+	})
+	if err = errors.Join(err, healErr); err != nil {
+		return err
+	}
+	version := r.scenario.Cluster.Version
+	if u := r.scenario.Upgrade; u != nil && len(u.Nodes) == 0 {
+		version = u.To
+	} else if u != nil {
+		version = "" // a part of the nodes: mixed on purpose
+	}
+	return r.stage(ctx, "converge", func(ctx context.Context) (string, error) {
+		began := time.Now()
+		if err := r.wait(ctx, "all to be as before", r.scenario.Converge, func(ctx context.Context) string {
+			return r.steady(ctx, 10*time.Second, version)
+		}); err != nil {
+			// Not converging is what the run found, not a failure of the harness.
+			r.rec.Add(history.Event{Finding: &history.Finding{Level: "fail", What: "the cluster did not converge after the heal", Evidence: err.Error()}})
+			if ctx.Err() != nil {
+				return "", err
+			}
+			return "did not converge: " + err.Error(), nil
+		}
+		return fmt.Sprintf("all as before %s after the last heal", time.Since(began).Round(100*time.Millisecond)), nil
+	})
+}
+
+// body is what the faults are injected into: the upgrade, or a stretch of time.
+func (r *runner) body(ctx context.Context, p *phases, w *windows, targets upgrade.Targets) (string, error) {
+	u := r.scenario.Upgrade
+	if u == nil {
+		p.publish("run", upgrade.Began)
+		defer p.publish("run", upgrade.Ended)
+		t := time.NewTimer(r.scenario.Run)
+		defer t.Stop()
+		select {
+		case <-t.C:
+			return fmt.Sprintf("ran %s", r.scenario.Run), nil
+		case <-ctx.Done():
+			return "", context.Cause(ctx)
+		}
+	}
+	kind, ok := upgrade.Lookup(u.Strategy)
+	if !ok {
+		return "", fmt.Errorf("no strategy %q", u.Strategy)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, u.Timeout, fmt.Errorf("the upgrade took longer than %s", u.Timeout))
+	defer cancel()
+	tries := map[string]int{}
+	err := kind.New().Run(ctx, upgrade.Env{
+		Cluster: r.cluster,
+		Options: upgrade.Options{To: u.To, Nodes: u.Nodes, Drain: upgrade.Drain(u.Drain), DrainTimeout: u.DrainTimeout},
+		Targets: targets,
+		Publish: func(ph upgrade.Phase) {
+			e := history.Phase{Path: ph.Path, Node: ph.Node, State: string(ph.State), Outcome: string(ph.Outcome), Seen: ph.Seen}
+			e.Expected = expected(u, ph.Path)
+			r.rec.AddAt(ph.At, history.Event{Phase: &e})
+			p.publish(ph.Path, ph.State)
+		},
+		Blocked: func(ctx context.Context, step upgrade.Step, outcome upgrade.Outcome, cause error) error {
+			tries[step.Phase]++
+			r.log.Printf("%s %s (try %d): %v", step.Phase, outcome, tries[step.Phase], cause)
+			if tries[step.Phase] > maxTries {
+				return fmt.Errorf("%s was %s %d times: %w", step.Phase, outcome, tries[step.Phase], cause)
+			}
+			r.say("%s was %s; waiting <= %s for the faults in its way to be healed", step.Phase, outcome, u.Timeout)
+			return w.idle(ctx)
+		},
+		Output: r.files.step,
+		Say:    r.say,
+	})
+	if err != nil && context.Cause(ctx) != nil {
+		err = errors.Join(context.Cause(ctx), err)
+	}
+	if err != nil {
+		r.rec.Add(history.Event{Finding: &history.Finding{Level: "fail", What: "the upgrade did not reach its end", Evidence: oneLine(err)}})
+		return "", fmt.Errorf("upgrade: %w", err)
+	}
+	return "every node at " + u.To, nil
+}
+
+// maxTries is how often a step is run again after it was blocked.
+const maxTries = 3
+
+func expected(u *scenarios.Upgrade, path string) string {
+	for _, e := range u.Expect {
+		if e.Phase == path {
+			return e.Outcome
+		}
+	}
+	if strings.Count(path, "/") == 1 {
+		return "proceed"
+	}
+	return ""
+}
+
+// finish takes the last looks, then stops every prober while its target is
+// still there.
+func (r *runner) finish(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), boundFinal)
+	defer cancel()
+	return r.stage(ctx, "final", func(ctx context.Context) (string, error) {
+		r.workload.Stop()
+		err := r.samplers.Stop(ctx)
+		return "samplers stopped", errors.Join(err, r.samplers.FinalCheck(ctx), r.samplers.CollectAudit(ctx))
+	})
+}
+
+// collect gathers the logs. Its failure is told and hides nothing.
+func (r *runner) collect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), boundCollect)
+	defer cancel()
+	dir := filepath.Join(r.cfg.Dir, "logs")
+	err := r.stage(ctx, "collect", func(ctx context.Context) (string, error) { return dir, r.cluster.Collect(ctx, dir) })
+	if err != nil {
+		r.rec.Add(history.Event{Finding: &history.Finding{Level: "note", What: "some logs could not be collected", Evidence: oneLine(err)}})
+	}
+	return nil
+}
+
+// remove deletes the cluster, unless it is to be kept or a fault is stuck in it.
+func (r *runner) remove(ctx context.Context) error {
+	if r.cfg.Keep {
+		r.say("the cluster is kept: gameday clusters delete %s", r.cluster.Name())
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), boundDelete)
+	defer cancel()
+	return r.stage(ctx, "delete", func(ctx context.Context) (string, error) {
+		return "nothing is left", r.cfg.Provider.Delete(ctx, r.cluster.Name())
+	})
+}
+
+// stage records when a part of the run began and ended, and how.
+func (r *runner) stage(ctx context.Context, name string, do func(context.Context) (string, error)) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	r.rec.Add(history.Event{Stage: &history.Stage{Name: name, State: "began"}})
+	text, err := do(ctx)
+	s := history.Stage{Name: name, State: "ended", Text: text}
+	if err != nil {
+		if c := context.Cause(ctx); c != nil && !errors.Is(err, c) {
+			err = fmt.Errorf("%w (%w)", c, err)
+		}
+		s.Error = oneLine(err)
+	}
+	r.rec.Add(history.Event{Stage: &s})
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// watchRecord ends the run when the record cannot be written.
+func (r *runner) watchRecord(ctx context.Context, stop context.CancelCauseFunc) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := r.rec.Err(); err != nil {
+				stop(fmt.Errorf("%w: %w", ErrHarness, err))
+				return
+			}
+		}
+	}
+}
+
+// usage records what the harness itself uses.
+func (r *runner) usage(ctx context.Context) {
+	tick := time.NewTicker(usageEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			r.rec.Add(history.Event{Usage: sample.SelfUsage()})
+		}
+	}
+}
+
+func (r *runner) say(format string, args ...any) {
+	r.log.Printf(format, args...)
+	r.cfg.Terminal.Say(format, args...)
+}
+
+func oneLine(err error) string {
+	return strings.Join(strings.Fields(err.Error()), " ")
+}

@@ -1,0 +1,202 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"gameday/clusters"
+	"gameday/clusters/upgrade"
+	"gameday/faults"
+	"gameday/harness/history"
+	"gameday/harness/inject"
+	"gameday/harness/plan"
+	"gameday/scenarios"
+)
+
+// windows opens and closes the injections of a scenario as its phases go by.
+type windows struct {
+	r       *runner
+	phases  *phases
+	wg      sync.WaitGroup
+	mu      sync.Mutex
+	open    map[string]chan struct{} // by id; closed when proven gone, or stuck
+	stuck   []string
+	endings context.CancelCauseFunc // closes every window that is open
+	ending  context.Context
+}
+
+func newWindows(ctx context.Context, r *runner, p *phases) *windows {
+	w := &windows{r: r, phases: p, open: map[string]chan struct{}{}}
+	w.ending, w.endings = context.WithCancelCause(ctx)
+	return w
+}
+
+// start lets every fault wait for its window.
+func (w *windows) start() {
+	for _, f := range w.r.scenario.Faults {
+		w.wg.Add(1)
+		go func() {
+			defer w.wg.Done()
+			w.one(w.ending, f)
+		}()
+	}
+}
+
+// healAll closes every open window and waits until each fault is gone or stuck.
+func (w *windows) healAll() []string {
+	w.endings(errors.New("the run heals everything"))
+	w.wg.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.stuck
+}
+
+// idle waits until no injection is open.
+func (w *windows) idle(ctx context.Context) error {
+	for {
+		w.mu.Lock()
+		var next chan struct{}
+		for _, c := range w.open {
+			next = c
+			break
+		}
+		w.mu.Unlock()
+		if next == nil {
+			return nil
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// one is the life of one fault of the scenario.
+func (w *windows) one(ctx context.Context, f scenarios.Fault) {
+	record := func(state, text string) {
+		w.r.rec.Add(history.Event{Injection: &history.Injection{
+			ID: f.ID, Fault: f.Fault, Phase: f.Begin.Phase, State: state, Error: text,
+		}})
+	}
+	if !w.await(ctx, f) {
+		record("unproven", fmt.Sprintf("its window never opened: %s did not begin", f.Begin.Phase))
+		return
+	}
+	kind, ok := faults.Lookup(f.Fault)
+	if !ok {
+		record("unproven", "the catalogue has no such fault")
+		return
+	}
+	targets, err := w.r.resolve(ctx, kind, f)
+	if err != nil {
+		record("unproven", err.Error())
+		return
+	}
+	var places []string
+	for _, n := range targets {
+		places = append(places, clusters.Place(n))
+		for _, c := range kind.Needs {
+			if !clusters.Has(n, c) {
+				record("skipped", fmt.Sprintf("provider %s cannot do this: %s lacks %s", w.r.cluster.Provider(), clusters.Place(n), c))
+				return
+			}
+		}
+	}
+	in, err := inject.New(inject.Config{
+		ID: f.ID, Kind: kind, Fault: f.With, Phase: f.Begin.Phase,
+		Env: faults.Env{
+			Cluster: w.r.cluster, Targets: targets, Tag: inject.Tag(w.r.cfg.ID, f.ID), MaxHold: f.MaxHold,
+			Log: func(format string, args ...any) { w.r.log.Printf("%s: %s", f.ID, fmt.Sprintf(format, args...)) },
+		},
+		Journal: w.r.journal,
+		Record:  func(i history.Injection, at time.Time) { w.r.rec.AddAt(at, history.Event{Injection: &i}) },
+	})
+	if err != nil {
+		record("unproven", err.Error())
+		return
+	}
+	done := make(chan struct{})
+	w.mu.Lock()
+	w.open[f.ID] = done
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		delete(w.open, f.ID)
+		w.mu.Unlock()
+		close(done)
+	}()
+	// The window may end, or the run be interrupted, at any moment from here:
+	// Stop always runs, and takes its own time.
+	if err := in.Start(ctx); err != nil {
+		w.r.log.Printf("%s on %v: %v", f.ID, places, err)
+	} else {
+		w.hold(ctx, f, in)
+	}
+	if err := in.Stop(ctx); err != nil {
+		w.r.log.Printf("%s: heal: %v", f.ID, err)
+		w.mu.Lock()
+		w.stuck = append(w.stuck, f.ID)
+		w.mu.Unlock()
+	}
+}
+
+// await returns when the window opens; false if it never will.
+func (w *windows) await(ctx context.Context, f scenarios.Fault) bool {
+	gate := w.phases.gate(f.Begin.Phase, upgrade.Began)
+	select {
+	case <-gate:
+	case <-ctx.Done():
+		return false
+	case <-w.phases.over:
+		select {
+		case <-gate: // both were ready
+		default:
+			return false
+		}
+	}
+	if f.Begin.After <= 0 {
+		return true
+	}
+	t := time.NewTimer(f.Begin.After)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// hold keeps the fault until its window ends.
+func (w *windows) hold(ctx context.Context, f scenarios.Fault, in *inject.Injection) {
+	hold, cancel := context.WithTimeout(ctx, f.MaxHold)
+	defer cancel()
+	if f.End.For > 0 {
+		hold, cancel = context.WithTimeout(hold, f.End.For)
+		defer cancel()
+	}
+	if f.End.Phase != "" {
+		go func() {
+			select {
+			case <-w.phases.gate(f.End.Phase, upgrade.Ended):
+			case <-w.phases.over:
+			case <-hold.Done():
+			}
+			cancel()
+		}()
+	}
+	in.Watch(hold)
+}
+
+// resolve names the nodes that a fault hits now.
+func (r *runner) resolve(ctx context.Context, k faults.Kind, f scenarios.Fault) ([]clusters.Node, error) {
+	facts, err := r.facts(ctx, f.Target)
+	if err != nil {
+		return nil, err
+	}
+	return f.Target.Resolve(k, r.cluster.Nodes(), facts, plan.Rand(r.cfg.Seed, "fault/"+f.ID))
+}
