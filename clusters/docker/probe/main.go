@@ -1,0 +1,5 @@
+// Command probe does nothing and ends well. Run in a privileged container it
+// shows that this machine can run one.
+package main
+
+func main() {}
