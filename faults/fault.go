@@ -105,6 +105,10 @@ type Kind struct {
 	// Needs are the capabilities a target must have.
 	Needs []clusters.Capability
 	Cost  Cost
+	// ProveWithin bounds Inject and the proof that it bites; GoneWithin bounds
+	// Heal and the proof that nothing is left of it. Beyond them the injection is
+	// unproven, or stuck.
+	ProveWithin, GoneWithin time.Duration
 	// Instant faults have no length of their own: the cluster repairs the
 	// damage (a killed process is restarted), Heal has nothing to take back.
 	Instant bool
