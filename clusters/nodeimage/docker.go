@@ -1,0 +1,129 @@
+package nodeimage
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// docker runs the docker command and returns its standard output. The command
+// line client is used because kind uses it: contexts, DOCKER_HOST and
+// credentials then mean the same to both.
+func docker(ctx context.Context, stdin io.Reader, args ...string) ([]byte, error) {
+	var out bytes.Buffer
+	err := dockerTo(ctx, stdin, &out, args...)
+	return out.Bytes(), err
+}
+
+// dockerTo is docker with its standard output written to out.
+func dockerTo(ctx context.Context, stdin io.Reader, out io.Writer, args ...string) error {
+	cmd := exec.CommandContext(ctx, "docker", args...)
+	var errText bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, out, &errText
+	// The client may leave children that hold our pipes; do not wait for them.
+	cmd.WaitDelay = 5 * time.Second
+	err := cmd.Run()
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("docker %s: %w", args[0], context.Cause(ctx))
+	}
+	if errors.Is(err, exec.ErrNotFound) {
+		return fmt.Errorf("the docker command is not on PATH; install Docker: %w", err)
+	}
+	return fmt.Errorf("docker %s: %w: %s", args[0], err, lastLines(errText.String(), 5))
+}
+
+// dockerImage is what Docker knows about a local image.
+type dockerImage struct {
+	ID     string `json:"Id"`
+	Config struct {
+		Labels map[string]string `json:"Labels"`
+	} `json:"Config"`
+}
+
+// inspect returns the local image of that name; ok is false if there is none.
+func inspect(ctx context.Context, ref string) (img dockerImage, ok bool, err error) {
+	// "image ls" is silent about a missing image where "image inspect" fails in
+	// words that differ between releases.
+	id, err := docker(ctx, nil, "image", "ls", "--no-trunc", "--quiet", ref)
+	if err != nil {
+		return dockerImage{}, false, fmt.Errorf("looking for the image %s: %w", ref, err)
+	}
+	if len(bytes.TrimSpace(id)) == 0 {
+		return dockerImage{}, false, nil
+	}
+	out, err := docker(ctx, nil, "image", "inspect", ref)
+	if err != nil {
+		return dockerImage{}, false, fmt.Errorf("inspecting the image %s: %w", ref, err)
+	}
+	var list []dockerImage
+	if err := json.Unmarshal(out, &list); err != nil || len(list) != 1 {
+		return dockerImage{}, false, fmt.Errorf("inspecting the image %s: unexpected answer of %d images (%w)", ref, len(list), err)
+	}
+	return list[0], true, nil
+}
+
+// startContainer starts a container of an image that does nothing until it is
+// removed. It has no network. remove never fails silently: its error belongs to
+// the caller's.
+func startContainer(ctx context.Context, ref string, options ...string) (id string, remove func() error, err error) {
+	args := []string{"create", "--network=none", "--entrypoint=sleep", "--label=" + LabelCache + "=true",
+		// containerd needs more system calls than Docker's profile allows; no
+		// other privilege is needed to store images.
+		"--security-opt=seccomp=unconfined"}
+	args = append(args, options...)
+	out, err := docker(ctx, nil, append(args, ref, "infinity")...)
+	if err != nil {
+		return "", nil, fmt.Errorf("making a container of %s: %w", ref, err)
+	}
+	id = strings.TrimSpace(string(out))
+	remove = func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		if _, err := docker(ctx, nil, "rm", "--force", "--volumes", id); err != nil {
+			return fmt.Errorf("removing the container %s (do it by hand: docker rm -fv %s): %w", id, id, err)
+		}
+		return nil
+	}
+	if _, err := docker(ctx, nil, "start", id); err != nil {
+		return "", nil, errors.Join(fmt.Errorf("starting a container of %s: %w", ref, err), remove())
+	}
+	return id, remove, nil
+}
+
+// containerdScript runs containerd in the container until its socket answers.
+// The bound is in the loop: 100 tries, 0.2 s apart.
+const containerdScript = `
+containerd >/tmp/containerd.log 2>&1 &
+for i in $(seq 100); do
+  if [ -S /run/containerd/containerd.sock ] && ctr version >/dev/null 2>&1; then exit 0; fi
+  sleep 0.2
+done
+tail -n 5 /tmp/containerd.log >&2
+exit 1`
+
+// startContainerd starts containerd in a container of a node image. It ends
+// with the container.
+func startContainerd(ctx context.Context, id string) error {
+	if _, err := docker(ctx, nil, "exec", id, "bash", "-c", containerdScript); err != nil {
+		return fmt.Errorf("containerd did not come up within 20 s in the container %s: %w", id, err)
+	}
+	return nil
+}
+
+// lastLines is the end of a command's output.
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	if len(lines) > n {
+		lines = lines[len(lines)-n:]
+	}
+	return strings.Join(lines, "\n")
+}
