@@ -33,10 +33,10 @@ var _ = Describe("cut", func() {
 	var l *lab
 	var a, b, c *host
 
-	BeforeEach(func() {
-		l = newLab(3)
+	BeforeEach(func(ctx SpecContext) {
+		l = newLab(ctx, 3)
 		a, b, c = l.hosts[0], l.hosts[1], l.hosts[2]
-	})
+	}, NodeTimeout(30*time.Second))
 
 	open := func(tag string) *cut.Cut {
 		GinkgoHelper()

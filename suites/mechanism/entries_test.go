@@ -10,7 +10,7 @@ import (
 )
 
 // entries are the processes that specs start, to kill them.
-var entries = map[string]child.Func{"cutter": cutter}
+var entries = map[string]child.Func{"cutter": cutter, "burner": burner}
 
 type cutterArgs struct {
 	Tag, NetNS string

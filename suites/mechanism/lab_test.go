@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -47,7 +48,7 @@ type lab struct {
 }
 
 // newLab makes a lab of n hosts. The kernel removes it when its namespaces are closed.
-func newLab(n int) *lab {
+func newLab(ctx SpecContext, n int) *lab {
 	GinkgoHelper()
 	l := &lab{bridge: newHost()}
 	sw := handle(l.bridge)
@@ -66,6 +67,21 @@ func newLab(n int) *lab {
 		Expect(sw.LinkSetUp(link)).To(Succeed())
 		setUp(handle(h), h, "eth0", 10+i)
 		l.hosts = append(l.hosts, h)
+	}
+	// The kernel tells the bridge of a link that came up up to a second later; until then it does not forward.
+	for i, h := range l.hosts {
+		in := handle(h)
+		Eventually(ctx, func() ([]netlink.LinkOperState, error) {
+			port, err := sw.LinkByName(fmt.Sprintf("port%d", i))
+			if err != nil {
+				return nil, err
+			}
+			end, err := in.LinkByName("eth0")
+			if err != nil {
+				return nil, err
+			}
+			return []netlink.LinkOperState{port.Attrs().OperState, end.Attrs().OperState}, nil
+		}).WithPolling(5 * time.Millisecond).WithTimeout(10 * time.Second).Should(HaveEach(netlink.LinkOperState(netlink.OperUp)))
 	}
 	return l
 }
