@@ -10,6 +10,8 @@ package scenarios
 import (
 	"time"
 
+	"gameday/clusters"
+	"gameday/clusters/upgrade"
 	"gameday/faults"
 )
 
@@ -19,140 +21,240 @@ const (
 	Kind       = "Scenario"
 )
 
-// Scenario is one game day.
+// Names of phases that every scenario has: PhaseUpgrade is the whole upgrade,
+// PhaseRun what a scenario without an upgrade has in its place.
+const (
+	PhaseUpgrade = "upgrade"
+	PhaseRun     = "run"
+)
+
+// The words of Scenario.Allow.
+const (
+	// AllowEtcdQuorumLoss lets faults take so many etcd members that the rest
+	// is no majority.
+	AllowEtcdQuorumLoss = "etcdQuorumLoss"
+	// AllowAllAPIServersDown lets faults take every API server at once.
+	AllowAllAPIServersDown = "allAPIServersDown"
+)
+
+// The words of Expect.Outcome.
+const (
+	ExpectProceed  = "proceed"
+	ExpectBlocked  = "blocked"
+	ExpectRollBack = "roll back"
+)
+
+// Scenario is one game day. What Load returns is resolved: every default is
+// filled in.
 type Scenario struct {
+	// APIVersion is gameday/v1alpha1.
 	APIVersion string `yaml:"apiVersion"`
-	Kind       string `yaml:"kind"`
+	// Kind is Scenario.
+	Kind string `yaml:"kind"`
 	// Name as on the command line: lower case, digits and dashes.
 	Name string `yaml:"name"`
 	// Description says in a sentence or two what is rehearsed.
-	Description string   `yaml:"description"`
-	Cluster     Cluster  `yaml:"cluster"`
-	Workload    Workload `yaml:"workload"`
-	// Upgrade is nil for a scenario without one.
-	Upgrade *Upgrade `yaml:"upgrade"`
-	// Faults in the order of their windows.
-	Faults []Fault `yaml:"faults"`
-	// Allow lifts a limit of the fault budget: etcdQuorumLoss, allAPIServersDown.
-	Allow []string `yaml:"allow"`
+	Description string `yaml:"description"`
+	// Cluster to make.
+	Cluster Cluster `yaml:"cluster"`
+	// Workload that must survive.
+	Workload Workload `yaml:"workload"`
+	// Upgrade to rehearse; a scenario without one goes on for `run`.
+	Upgrade *Upgrade `yaml:"upgrade,omitempty"`
+	// Faults to inject, in any order: their windows say when.
+	Faults []Fault `yaml:"faults,omitempty"`
+	// Allow lifts limits of the fault budget: etcdQuorumLoss, allAPIServersDown.
+	Allow []string `yaml:"allow,omitempty"`
 	// MaxUnavailable is how many nodes faults may take at once; default 1.
 	MaxUnavailable int `yaml:"maxUnavailable"`
 	// SLOs that are judged.
 	SLOs []SLO `yaml:"slos"`
-	// Steady is how long all must be well before the first fault; Converge
-	// bounds how long all may take to be well again after the last heal.
-	Steady   time.Duration `yaml:"steady"`
+	// Steady is how long all must be well before the first fault; default 20s.
+	Steady time.Duration `yaml:"steady"`
+	// Converge bounds how long all may take to be well again after the last
+	// heal; default 3m.
 	Converge time.Duration `yaml:"converge"`
 	// Run is how long a scenario without an upgrade goes on after the steady
-	// state; with an upgrade the upgrade sets the length.
-	Run time.Duration `yaml:"run"`
+	// state; with an upgrade, the upgrade sets the length.
+	Run time.Duration `yaml:"run,omitempty"`
+
+	// File that it was read from, for messages.
+	File string `yaml:"-"`
 }
 
 // Cluster to make.
 type Cluster struct {
-	Version       string `yaml:"version"`
-	ControlPlanes int    `yaml:"controlPlanes"`
-	Workers       int    `yaml:"workers"`
+	// Version of Kubernetes, v1.X.Y.
+	Version string `yaml:"version"`
+	// ControlPlanes is their number, 1 to 7.
+	ControlPlanes int `yaml:"controlPlanes"`
+	// Workers is their number, 0 to 20.
+	Workers int `yaml:"workers"`
 }
 
 // Workload is what runs in the cluster and must survive.
 type Workload struct {
-	CronJobs     *CronJobs    `yaml:"cronJobs"`
-	Deployments  *Deployments `yaml:"deployments"`
-	StatefulSets *Stateful    `yaml:"statefulSets"`
-	Jobs         *Jobs        `yaml:"jobs"`
+	// CronJobs promise a start at each slot of their schedule.
+	CronJobs *CronJobs `yaml:"cronJobs,omitempty"`
+	// Deployments promise a number of ready pods.
+	Deployments *Deployments `yaml:"deployments,omitempty"`
+	// StatefulSets promise a number of ready pods with lasting names.
+	StatefulSets *Stateful `yaml:"statefulSets,omitempty"`
+	// Jobs run for long.
+	Jobs *Jobs `yaml:"jobs,omitempty"`
 }
 
 // CronJobs that each start a Job at each slot.
 type CronJobs struct {
-	Count    int           `yaml:"count"`
-	Schedule string        `yaml:"schedule"`
-	Duration time.Duration `yaml:"duration"` // of each job's container
-	Policy   string        `yaml:"policy"`   // Allow | Forbid | Replace
+	// Count of CronJobs.
+	Count int `yaml:"count"`
+	// Schedule as in crontab(5), five fields; default each minute.
+	Schedule string `yaml:"schedule"`
+	// Duration of each job's container; default 2s.
+	Duration time.Duration `yaml:"duration"`
+	// Policy for a slot that comes while a job of the last one runs: Allow |
+	// Forbid | Replace; default Allow, as in Kubernetes.
+	Policy string `yaml:"policy"`
 }
 
 // Deployments behind a Service each, with a PodDisruptionBudget.
 type Deployments struct {
-	Count        int `yaml:"count"`
-	Replicas     int `yaml:"replicas"`
+	// Count of Deployments.
+	Count int `yaml:"count"`
+	// Replicas of each.
+	Replicas int `yaml:"replicas"`
+	// MinAvailable of its PodDisruptionBudget; default one less than Replicas.
 	MinAvailable int `yaml:"minAvailable"`
 }
 
 // Stateful sets with a PodDisruptionBudget.
 type Stateful struct {
-	Count        int `yaml:"count"`
-	Replicas     int `yaml:"replicas"`
+	// Count of StatefulSets.
+	Count int `yaml:"count"`
+	// Replicas of each.
+	Replicas int `yaml:"replicas"`
+	// MinAvailable of its PodDisruptionBudget; default one less than Replicas.
 	MinAvailable int `yaml:"minAvailable"`
 }
 
 // Jobs that run for long: Parallel of them at any time, each Duration long; one
 // that ends is followed by another.
 type Jobs struct {
-	Parallel int           `yaml:"parallel"`
+	// Parallel is how many run at any time.
+	Parallel int `yaml:"parallel"`
+	// Duration of each.
 	Duration time.Duration `yaml:"duration"`
 }
 
 // Upgrade to rehearse.
 type Upgrade struct {
-	To       string `yaml:"to"`
+	// To is the target version, v1.X.Y.
+	To string `yaml:"to"`
+	// Strategy as in `gameday list strategies`; default kubeadm.
 	Strategy string `yaml:"strategy"`
-	// Drain: none | workers | all.
-	Drain        string        `yaml:"drain"`
+	// Drain says which nodes are drained first: none | workers | all; default
+	// workers.
+	Drain string `yaml:"drain"`
+	// DrainTimeout bounds the drain of one node; default 2m.
 	DrainTimeout time.Duration `yaml:"drainTimeout"`
-	// Nodes are places in the order of the upgrade; default: all, control
-	// planes first.
-	Nodes []string `yaml:"nodes"`
+	// Nodes are places in the order of the upgrade; empty: all, control planes
+	// first.
+	Nodes []string `yaml:"nodes,omitempty"`
 	// Expect declares outcomes; steps not named are expected to proceed.
-	Expect []Expect `yaml:"expect"`
-	// Timeout bounds the whole upgrade.
+	Expect []Expect `yaml:"expect,omitempty"`
+	// Timeout bounds the whole upgrade; default 30m.
 	Timeout time.Duration `yaml:"timeout"`
+}
+
+// Options are what the strategy needs of an upgrade.
+func (u *Upgrade) Options() upgrade.Options {
+	return upgrade.Options{To: u.To, Nodes: u.Nodes, Drain: upgrade.Drain(u.Drain), DrainTimeout: u.DrainTimeout}
 }
 
 // Expect is what is to happen to a step under fault: anything else is a failure.
 type Expect struct {
-	Phase   string `yaml:"phase"`   // upgrade/control-plane[1]
-	Outcome string `yaml:"outcome"` // proceed | blocked | roll back
+	// Phase of the step: upgrade/control-plane[1].
+	Phase string `yaml:"phase"`
+	// Outcome of its first attempt: proceed | blocked | roll back. A step that
+	// did not proceed is run again after the faults are healed.
+	Outcome string `yaml:"outcome"`
 	// Because says why, for the report.
 	Because string `yaml:"because"`
+	// Line in the file, for messages.
+	Line int `yaml:"-"`
 }
 
 // Fault to inject.
 type Fault struct {
 	// ID names it in the report; unique in the scenario.
-	ID     string        `yaml:"id"`
-	Fault  string        `yaml:"fault"` // name in the catalogue
+	ID string `yaml:"id"`
+	// Fault is its name in the catalogue: `gameday list faults`.
+	Fault string `yaml:"fault"`
+	// Target says who is hit.
 	Target faults.Target `yaml:"target"`
 	// With are the fault's own parameters: the fault is decoded into it.
-	With   faults.Fault `yaml:"-"`
-	Begin  Begin        `yaml:"begin"`
-	End    End          `yaml:"end"`
-	// MaxHold bounds the fault whatever happens.
+	With faults.Fault `yaml:"-"`
+	// Begin of its window.
+	Begin Begin `yaml:"begin"`
+	// End of its window.
+	End End `yaml:"end,omitempty"`
+	// MaxHold bounds the fault whatever happens; default 30s more than
+	// end.for, 3m with end.phase, 1m for a fault that has no length.
 	MaxHold time.Duration `yaml:"maxHold"`
 	// Line in the file, for messages.
 	Line int `yaml:"-"`
 }
 
-// Begin of a window.
+// Begin of a window. A window opens only once, and only while the step of its
+// phase (for upgrade/worker[0]/kubeadm: upgrade/worker[0]) is running.
 type Begin struct {
-	// Phase whose beginning opens it; or Stage "run" (right after the steady
-	// state) in a scenario without an upgrade.
+	// Phase whose beginning opens it; "run", right after the steady state, in a
+	// scenario without an upgrade (and the default there).
 	Phase string `yaml:"phase"`
 	// After is added to it.
-	After time.Duration `yaml:"after"`
+	After time.Duration `yaml:"after,omitempty"`
 }
 
-// End of a window: exactly one of Phase and For; Instant faults have neither.
+// End of a window: exactly one of Phase and For; faults without a length of
+// their own (a kill) have neither. A fault is always proven gone before the
+// step after that of its end begins.
 type End struct {
-	// Phase whose end closes it.
-	Phase string `yaml:"phase"`
+	// Phase whose end closes it; the end of the step around it does, too.
+	Phase string `yaml:"phase,omitempty"`
 	// For closes it so long after the fault was proven.
-	For time.Duration `yaml:"for"`
+	For time.Duration `yaml:"for,omitempty"`
 }
 
-// SLO to judge.
+// SLO to judge. In the file: `- name`, or `- name: {parameters}`.
 type SLO struct {
+	// Name as in `gameday list slos`.
 	Name string
 	// With is the checker (harness/slo.Checker) with its parameters decoded.
 	With any
+	// Line in the file, for messages.
 	Line int
+}
+
+// Places of all nodes of the cluster: control planes, then workers.
+func (s *Scenario) Places() []upgrade.Place {
+	var out []upgrade.Place
+	for i := range s.Cluster.ControlPlanes {
+		out = append(out, upgrade.Place{Role: clusters.ControlPlane, Index: i})
+	}
+	for i := range s.Cluster.Workers {
+		out = append(out, upgrade.Place{Role: clusters.Worker, Index: i})
+	}
+	return out
+}
+
+// Expected is what the scenario expects of a step's first attempt.
+func (s *Scenario) Expected(phase string) Expect {
+	if s.Upgrade != nil {
+		for _, e := range s.Upgrade.Expect {
+			if e.Phase == phase {
+				return e
+			}
+		}
+	}
+	return Expect{Phase: phase, Outcome: ExpectProceed}
 }

@@ -1,0 +1,104 @@
+package scenarios
+
+import (
+	"fmt"
+
+	"gameday/clusters/upgrade"
+	"gameday/faults"
+)
+
+// Known are the catalogues that the words of a scenario are looked up in.
+type Known struct {
+	Faults     []faults.Kind
+	Strategies []upgrade.Kind
+	SLOs       []SLOKind
+}
+
+// SLOKind is a line of the catalogue of SLOs.
+type SLOKind struct {
+	Name, Doc string
+	// New returns a checker with default parameters, to be decoded into.
+	New func() any
+}
+
+func (k Known) fault(name string) (faults.Kind, bool) {
+	for _, f := range k.Faults {
+		if f.Name == name {
+			return f, true
+		}
+	}
+	return faults.Kind{}, false
+}
+
+// Fault finds a fault of the catalogue.
+func (k Known) Fault(name string) (faults.Kind, error) {
+	f, ok := k.fault(name)
+	if !ok {
+		return f, fmt.Errorf("unknown fault %q%s", name, suggest(name, k.faultNames()))
+	}
+	return f, nil
+}
+
+func (k Known) slo(name string) (SLOKind, bool) {
+	for _, s := range k.SLOs {
+		if s.Name == name {
+			return s, true
+		}
+	}
+	return SLOKind{}, false
+}
+
+// Strategy finds a strategy of the catalogue.
+func (k Known) Strategy(name string) (upgrade.Strategy, error) {
+	for _, s := range k.Strategies {
+		if s.Name == name {
+			return s.New(), nil
+		}
+	}
+	return nil, fmt.Errorf("unknown strategy %q%s", name, suggest(name, k.strategyNames()))
+}
+
+func (k Known) faultNames() []string {
+	return names(k.Faults, func(f faults.Kind) string { return f.Name })
+}
+
+func (k Known) strategyNames() []string {
+	return names(k.Strategies, func(s upgrade.Kind) string { return s.Name })
+}
+
+func (k Known) sloNames() []string {
+	return names(k.SLOs, func(s SLOKind) string { return s.Name })
+}
+
+func names[T any](list []T, name func(T) string) []string {
+	out := make([]string, len(list))
+	for i, v := range list {
+		out[i] = name(v)
+	}
+	return out
+}
+
+// Steps are what the scenario's strategy will do; none without an upgrade.
+func (s *Scenario) Steps(k Known) ([]upgrade.Step, error) {
+	if s.Upgrade == nil {
+		return nil, nil
+	}
+	strategy, err := k.Strategy(s.Upgrade.Strategy)
+	if err != nil {
+		return nil, err
+	}
+	return strategy.Steps(s.Places(), s.Upgrade.Options()), nil
+}
+
+// Phases lists every phase that a window can be bound to, in order: the whole,
+// each step, each part of it.
+func Phases(steps []upgrade.Step) []string {
+	if len(steps) == 0 {
+		return []string{PhaseRun}
+	}
+	out := []string{PhaseUpgrade}
+	for _, s := range steps {
+		out = append(append(out, s.Phase), s.Parts...)
+	}
+	return out
+}
