@@ -1,0 +1,210 @@
+package kind
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"gameday/clusters"
+)
+
+const (
+	// nodesAtOnce is how many nodes are collected from at the same time.
+	nodesAtOnce = 4
+	// collectBound is for one piece: a node that is frozen or cut off must not
+	// keep the others' logs from being collected.
+	collectBound = 90 * time.Second
+)
+
+// Collect implements clusters.Cluster. Below dir:
+//
+//	NODE/inspect.json      what Docker knows of the container
+//	NODE/docker.log        what it printed
+//	NODE/journal.log       its journal, whole
+//	NODE/kubelet.log       the kubelet's part
+//	NODE/containerd.log    containerd's part
+//	NODE/crictl-ps.txt     its containers, ended ones too
+//	NODE/pods/             the logs of its pods
+//	NODE/kubernetes/       the audit log (control planes)
+//	NODE/manifests/        the static pods (control planes)
+//	objects.yaml           the objects of the cluster
+//
+// Files are copied by Docker, without the node's help.
+func (c *cluster) Collect(ctx context.Context, dir string) error {
+	var g errgroup.Group // errors are joined, not raced
+	g.SetLimit(nodesAtOnce)
+	errs := make([]error, len(c.nodes)+1)
+	for i, n := range c.nodes {
+		g.Go(func() error { errs[i] = collectNode(ctx, kindNode(n), filepath.Join(dir, n.Name())); return nil })
+	}
+	g.Go(func() error {
+		errs[len(c.nodes)] = c.collectObjects(ctx, filepath.Join(dir, "objects.yaml"))
+		return nil
+	})
+	if err := errors.Join(g.Wait(), errors.Join(errs...)); err != nil {
+		return fmt.Errorf("collecting the logs of %s: %w", c.name, err)
+	}
+	return nil
+}
+
+func collectNode(ctx context.Context, n *node, dir string) error {
+	errs := []error{
+		save(ctx, filepath.Join(dir, "inspect.json"), "docker", "inspect", n.id),
+		save(ctx, filepath.Join(dir, "docker.log"), "docker", "logs", n.id),
+	}
+	if n.role == clusters.LoadBalancer {
+		return errors.Join(errs...)
+	}
+	for file, argv := range map[string][]string{
+		"journal.log":    {"journalctl", "--no-pager", "--output=short-precise"},
+		"kubelet.log":    {"journalctl", "--no-pager", "--output=short-precise", "--unit=kubelet"},
+		"containerd.log": {"journalctl", "--no-pager", "--output=short-precise", "--unit=containerd"},
+		"crictl-ps.txt":  {"crictl", "ps", "--all"},
+	} {
+		errs = append(errs, saveExec(ctx, n, filepath.Join(dir, file), argv...))
+	}
+	copies := []string{"/var/log/pods"}
+	if n.role == clusters.ControlPlane {
+		copies = append(copies, AuditDir, "/etc/kubernetes/manifests")
+	}
+	for _, from := range copies {
+		errs = append(errs, copyOut(ctx, n, from, dir))
+	}
+	return errors.Join(errs...)
+}
+
+// objectKinds are the objects worth having in a report, for `kubectl get`.
+const objectKinds = "nodes,pods,deployments,replicasets,daemonsets,statefulsets,jobs,cronjobs,services,endpointslices,poddisruptionbudgets,leases,events"
+
+// collectObjects takes the objects from the first API server that gives them,
+// each asked on its own node.
+func (c *cluster) collectObjects(ctx context.Context, to string) error {
+	var errs []error
+	for _, n := range clusters.ByRole(c.nodes, clusters.ControlPlane) {
+		err := saveExec(ctx, kindNode(n), to, "kubectl", "--kubeconfig="+adminConf,
+			fmt.Sprintf("--server=https://127.0.0.1:%d", apiServerPort), "get", objectKinds, "--all-namespaces", "--output=yaml")
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// create makes a file and its folder.
+func create(name string) (*os.File, error) {
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, err
+	}
+	return os.Create(name)
+}
+
+// save writes what a command on this machine prints, both streams.
+func save(ctx context.Context, to string, argv ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, collectBound)
+	defer cancel()
+	f, err := create(to)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Stdout, cmd.Stderr = f, f
+	cmd.WaitDelay = 5 * time.Second
+	if err := errors.Join(cmd.Run(), f.Close()); err != nil {
+		return fmt.Errorf("%s: %w", strings.Join(argv, " "), err)
+	}
+	return nil
+}
+
+// saveExec writes what a command on a node prints.
+func saveExec(ctx context.Context, n *node, to string, argv ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, collectBound)
+	defer cancel()
+	f, err := create(to)
+	if err != nil {
+		return err
+	}
+	return errors.Join(n.Exec(ctx, clusters.Command{Argv: argv, Stdout: f}), f.Close())
+}
+
+// copyOut copies a folder of the node below dir, under its last name.
+func copyOut(ctx context.Context, n *node, from, dir string) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, collectBound)
+	defer cancel()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	cmd := exec.CommandContext(ctx, "docker", "cp", n.id+":"+from, "-")
+	cmd.WaitDelay = 5 * time.Second
+	var said end
+	cmd.Stderr = &said
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	untarErr := untar(root, out)
+	if untarErr != nil {
+		cancel() // nobody reads any more
+	}
+	if err := errors.Join(untarErr, cmd.Wait()); err != nil {
+		return fmt.Errorf("copying %s of %s: %w: %s", from, n.name, err, strings.TrimSpace(said.String()))
+	}
+	return nil
+}
+
+// untar writes the folders and regular files of an archive. Links are left out:
+// what they lead to is not here. os.Root refuses every path that leads out.
+func untar(root *os.Root, r io.Reader) error {
+	t := tar.NewReader(r)
+	for {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		name := path.Clean(h.Name)
+		switch h.Typeflag {
+		case tar.TypeDir:
+			if err := root.MkdirAll(name, 0o755); err != nil {
+				return err
+			}
+		case tar.TypeReg:
+			if err := untarFile(root, name, t); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func untarFile(root *os.Root, name string, r io.Reader) error {
+	if err := root.MkdirAll(path.Dir(name), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	f, err := root.Create(name)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,208 @@
+package kind
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"text/template"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"gameday/clusters"
+)
+
+// The pod network for images that do not bring kind's own: what kindnetd does,
+// without a pod. Each node gets
+//
+//   - a CNI configuration: a veth pair for each pod (ptp) with an address from the
+//     node's spec.podCIDR (host-local), and host ports (portmap);
+//   - a route to every other node's podCIDR, and address translation for pods
+//     that talk to something outside the pods' network, as kindnetd has it; both by
+//     a script that a systemd unit runs, so that they are back after a restart of
+//     the node's container too.
+//
+// Nothing of it depends on the kubelet, the API or a version of Kubernetes.
+
+const (
+	podNetDir    = "/etc/gameday/podnet"
+	podNetUnit   = "gameday-podnet.service"
+	podCIDRBound = 60 * time.Second
+)
+
+// podNode is what the network must know of a node.
+type podNode struct {
+	name string
+	ip   netip.Addr
+	cidr netip.Prefix
+}
+
+// setUpPodNetwork makes the network on all nodes.
+func setUpPodNetwork(ctx context.Context, c *cluster) error {
+	known, err := podNodes(ctx, c)
+	if err != nil {
+		return fmt.Errorf("pod network: %w", err)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, n := range c.nodes {
+		if n.Role() == clusters.LoadBalancer {
+			continue
+		}
+		g.Go(func() error {
+			if err := connect(ctx, n, known); err != nil {
+				return fmt.Errorf("pod network: %w", err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// podNodes waits until every node has been given its podCIDR.
+func podNodes(ctx context.Context, c *cluster) ([]podNode, error) {
+	client, err := kubernetes.NewForConfig(c.REST())
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, podCIDRBound)
+	defer cancel()
+	var known []podNode
+	err = poll(ctx, func(ctx context.Context) error {
+		known = nil
+		list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return err
+		}
+		cidrs := map[string]string{}
+		for _, n := range list.Items {
+			cidrs[n.Name] = n.Spec.PodCIDR
+		}
+		for _, n := range c.nodes {
+			if n.Role() == clusters.LoadBalancer {
+				continue
+			}
+			cidr, err := netip.ParsePrefix(cidrs[n.Name()])
+			if err != nil {
+				return fmt.Errorf("node %s has no podCIDR yet: %w", n.Name(), err)
+			}
+			known = append(known, podNode{n.Name(), n.IP(), cidr})
+		}
+		return nil
+	})
+	return known, err
+}
+
+// connect sets up one node. It can be done again.
+func connect(ctx context.Context, n clusters.Node, known []podNode) error {
+	f := n.(clusters.Files)
+	raw, err := f.ReadFile(ctx, "/sys/class/net/eth0/mtu")
+	if err != nil {
+		return err
+	}
+	mtu, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err != nil {
+		return fmt.Errorf("%s: MTU of eth0: %w", n.Name(), err)
+	}
+	self, script, err := podNetScript(n.Name(), known)
+	if err != nil {
+		return err
+	}
+	conf, err := cniConfig(self.cidr, mtu)
+	if err != nil {
+		return err
+	}
+	for _, w := range []struct {
+		path string
+		data []byte
+	}{
+		{podNetDir + "/up.sh", script},
+		{"/etc/systemd/system/" + podNetUnit, []byte(podNetUnitText)},
+	} {
+		if err := f.WriteFile(ctx, w.path, w.data, 0o644); err != nil {
+			return err
+		}
+	}
+	if _, err := clusters.Output(ctx, n, "sh", "-ec", "systemctl daemon-reload; systemctl enable --quiet --now "+podNetUnit); err != nil {
+		return err
+	}
+	// Last, because it makes the node Ready: containerd watches the folder.
+	return f.WriteFile(ctx, "/etc/cni/net.d/10-gameday.conflist", conf, 0o644)
+}
+
+const podNetUnitText = `[Unit]
+Description=Pod network of this node (routes to the other nodes' pods)
+After=network.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -e ` + podNetDir + `/up.sh
+
+[Install]
+WantedBy=multi-user.target
+`
+
+var podNetTemplate = template.Must(template.New("up.sh").Parse(`# Routes to the pods of the other nodes, and address translation for pods that
+# talk to something that is no pod. Can be run again.
+{{range .Others -}}
+ip route replace {{.CIDR}} via {{.IP}} dev eth0  # {{.Name}}
+{{end -}}
+nft -f - <<'RULES'
+table ip gameday-podnet
+delete table ip gameday-podnet
+table ip gameday-podnet {
+  chain postrouting {
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr {{.Self}} ip daddr != {{.All}} oifname "eth0" masquerade
+  }
+}
+RULES
+`))
+
+// podNetScript is the script for one node.
+func podNetScript(name string, known []podNode) (self podNode, script []byte, err error) {
+	type other struct{ Name, IP, CIDR string }
+	var others []other
+	for _, k := range known {
+		if k.name == name {
+			self = k
+			continue
+		}
+		others = append(others, other{k.name, k.ip.String(), k.cidr.String()})
+	}
+	if self.name == "" {
+		return self, nil, fmt.Errorf("%s is not a node of the cluster", name)
+	}
+	var b strings.Builder
+	err = podNetTemplate.Execute(&b, struct {
+		Others    []other
+		Self, All string
+	}{others, self.cidr.String(), podSubnet})
+	return self, []byte(b.String()), err
+}
+
+// cniConfig is the CNI configuration of one node. The addresses in use are kept
+// below /run, as kind does, so that none is lost to pods from before a restart.
+func cniConfig(cidr netip.Prefix, mtu int) ([]byte, error) {
+	type m = map[string]any
+	return json.MarshalIndent(m{
+		"cniVersion": "0.3.1",
+		"name":       "gameday",
+		"plugins": []m{
+			{
+				"type": "ptp", "mtu": mtu, "ipMasq": false,
+				"ipam": m{
+					"type": "host-local", "dataDir": "/run/cni-ipam-state",
+					"routes": []m{{"dst": "0.0.0.0/0"}},
+					"ranges": [][]m{{{"subnet": cidr.String()}}},
+				},
+			},
+			{"type": "portmap", "capabilities": m{"portMappings": true}},
+		},
+	}, "", "  ")
+}
