@@ -439,13 +439,15 @@ func (i *Injection) heal(ctx context.Context, cause error) error {
 	}
 	e, err := u.run(ctx)
 	if err != nil {
-		i.become(Stuck)
 		i.record("stuck", time.Now(), &e, err)
-		return errors.Join(fmt.Errorf("%w: %w", ErrStuck, err), i.mark(Stuck, err))
+		err = errors.Join(fmt.Errorf("%w: %w", ErrStuck, err), i.mark(Stuck, err))
+		i.become(Stuck)
+		return err
 	}
-	i.become(Healed)
 	i.record("gone", e.At, &e, nil)
-	return i.mark(Healed, nil)
+	err = i.mark(Healed, nil)
+	i.become(Healed)
+	return err
 }
 
 // mark writes the end of the injection down, unless another process did.

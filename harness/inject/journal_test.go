@@ -1,0 +1,234 @@
+package inject
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestJournalSurvives(t *testing.T) {
+	j := newTestJournal(t)
+	in := Intent{Fault: "fake.break", Params: map[string]any{"file": "/x"}, Places: []string{"worker[0]"}, Nodes: []string{"c-worker"}, Tag: "r-a", Deadline: time.Now().Round(0)}
+	n := j.notesOf("a")
+	if ok, err := n.Load(new(int)); ok || err != nil {
+		t.Errorf("notes before any: %v, %v", ok, err)
+	}
+	err := errors.Join(j.arm("a", in), n.Save(1), n.Save(2), j.mark("a", Active, nil), j.arm("b", in), j.mark("b", Healed, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.arm("a", in); err == nil {
+		t.Error("an injection was armed twice")
+	}
+	var got int
+	if ok, err := n.Load(&got); !ok || err != nil || got != 2 {
+		t.Errorf("notes: %d, %v, %v", got, ok, err)
+	}
+	c, err := ReadJournal(j.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]Entry{{ID: "a", Intent: in, State: Active, Notes: []byte("2")}}, c.Open()); diff != "" {
+		t.Errorf("open (-want +got):\n%s", diff)
+	}
+	if alive, err := c.Holder.Alive(); err != nil || !alive || c.Holder.Run != "r" || c.Holder.As != "harness" {
+		t.Errorf("holder %+v: alive %v, %v", c.Holder, alive, err)
+	}
+}
+
+func TestTornLines(t *testing.T) {
+	j := newTestJournal(t)
+	if err := j.arm("a", Intent{Fault: "fake.break"}); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(j.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A crash can leave any part of the last line.
+	if err := j.arm("b", Intent{Fault: "fake.break"}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := os.ReadFile(j.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := len(whole); n < len(all)-1; n++ {
+		path := filepath.Join(t.TempDir(), "torn")
+		if err := os.WriteFile(path, all[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := ReadJournal(path)
+		if err != nil || len(c.Open()) != 1 || c.Torn != min(1, n-len(whole)) {
+			t.Fatalf("%d bytes: %v, %v", n, c, err)
+		}
+		if n%10 > 0 {
+			continue
+		}
+		// Who goes on with it begins a new line.
+		taken, _, err := takeOver(t.Context(), path, "heal", "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(taken.mark("a", Healed, nil), taken.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if c, err = ReadJournal(path); err != nil || len(c.Open()) != 0 || c.Holder.As != "heal" {
+			t.Fatalf("%d bytes, taken over: %v, %v", n, c, err)
+		}
+	}
+}
+
+func TestJournalThatIsNone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal.jsonl")
+	if err := os.WriteFile(path, []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadJournal(path); err == nil {
+		t.Error("a file without a run was read")
+	}
+	if _, err := OpenJournal(path, Header{Run: "r"}); err == nil {
+		t.Error("an existing file was made a journal")
+	}
+	if _, err := OpenJournal(path+"2", Header{Run: "../r"}); err == nil {
+		t.Error("a wild name of a run was accepted")
+	}
+}
+
+func TestIndex(t *testing.T) {
+	j := newTestJournal(t)
+	list := func() []Found {
+		t.Helper()
+		found, err := OpenJournals()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	if diff := cmp.Diff([]Found{{Run: "r", Path: j.Path()}}, list()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if err := j.arm("a", Intent{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Close(); err != nil || len(list()) != 1 {
+		t.Errorf("a journal with an open entry left the index: %v", err)
+	}
+	taken, _, err := takeOver(t.Context(), j.Path(), "heal", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(taken.mark("a", Healed, nil), taken.Close()); err != nil || len(list()) != 0 {
+		t.Errorf("a healed journal is still in the index: %v, %v", list(), err)
+	}
+	if err := j.append(line{}); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("write after Close: %v", err)
+	}
+}
+
+func TestWhoActsIsAlone(t *testing.T) {
+	j := newTestJournal(t)
+	short := func() context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	err := j.act(t.Context(), func() error {
+		// Acts of one run do not wait for one another.
+		if err := j.act(short(), func() error { return nil }); err != nil {
+			return err
+		}
+		if _, _, err := takeOver(short(), j.Path(), "guard", "test"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("taken over in the middle of an act: %v", err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, _, err := takeOver(t.Context(), j.Path(), "guard", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.act(short(), func() error { return nil }); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("an act while another process has the journal: %v", err)
+	}
+	if err := taken.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.act(t.Context(), func() error { return nil }); !errors.Is(err, ErrTakenOver) {
+		t.Errorf("an act after another process had the journal: %v", err)
+	}
+	if err := j.arm("a", Intent{}); !errors.Is(err, ErrTakenOver) {
+		t.Errorf("a line after another process had the journal: %v", err)
+	}
+}
+
+func TestHealAllRefusesWhileTheRunLives(t *testing.T) {
+	j := newTestJournal(t)
+	if _, err := HealAll(t.Context(), j.Path(), openFake, t.Logf); !errors.Is(err, ErrHeld) {
+		t.Errorf("got %v, want ErrHeld", err)
+	}
+}
+
+func TestHealEntries(t *testing.T) {
+	j := newTestJournal(t)
+	file := filepath.Join(t.TempDir(), "broken")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in := Intent{Fault: "fake.break", Params: map[string]any{"file": file}, Nodes: []string{"c-worker"}, Deadline: time.Now()}
+	unknown := in
+	unknown.Fault = "no.such"
+	if err := errors.Join(j.arm("a", in), j.mark("a", Active, nil), j.arm("b", unknown), j.arm("c", in)); err != nil {
+		t.Fatal(err)
+	}
+	h := healer{openFake, lookupFake, t.Logf}
+	for range 2 { // safe twice
+		taken, _, err := takeOver(t.Context(), j.Path(), "heal", "test")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := h.entries(t.Context(), taken)
+		if err != nil || r.Err() == nil || !strings.Contains(r.String(), "STUCK b") || len(r.Stuck) != 1 {
+			t.Errorf("%s, %v", r, err)
+		}
+		if err := taken.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("not healed")
+	}
+	if diff := cmp.Diff(map[string]State{"b": Stuck}, openIDs(t, j.Path())); diff != "" {
+		t.Errorf("open (-want +got):\n%s", diff)
+	}
+}
+
+func TestHealWithoutCluster(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	j, err := OpenJournal(filepath.Join(t.TempDir(), "journal.jsonl"), Header{Run: "r", Provider: "fake", Cluster: "gone"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(j.arm("a", Intent{Fault: "fake.break"}), j.Close()); err != nil {
+		t.Fatal(err)
+	}
+	taken, _, err := takeOver(t.Context(), j.Path(), "heal", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := healer{openFake, lookupFake, t.Logf}.entries(t.Context(), taken)
+	if err := errors.Join(err, taken.Close()); err != nil || len(r.Healed) != 1 {
+		t.Errorf("%s, %v", r, err)
+	}
+	if found, err := OpenJournals(); err != nil || len(found) != 0 {
+		t.Errorf("index: %v, %v", found, err)
+	}
+}
