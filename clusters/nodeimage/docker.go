@@ -51,16 +51,10 @@ type dockerImage struct {
 
 // inspect returns the local image of that name; ok is false if there is none.
 func inspect(ctx context.Context, ref string) (img dockerImage, ok bool, err error) {
-	// "image ls" is silent about a missing image where "image inspect" fails in
-	// words that differ between releases.
-	id, err := docker(ctx, nil, "image", "ls", "--no-trunc", "--quiet", ref)
-	if err != nil {
-		return dockerImage{}, false, fmt.Errorf("looking for the image %s: %w", ref, err)
-	}
-	if len(bytes.TrimSpace(id)) == 0 {
+	out, err := docker(ctx, nil, "image", "inspect", ref)
+	if err != nil && strings.Contains(strings.ToLower(err.Error()), "no such image") {
 		return dockerImage{}, false, nil
 	}
-	out, err := docker(ctx, nil, "image", "inspect", ref)
 	if err != nil {
 		return dockerImage{}, false, fmt.Errorf("inspecting the image %s: %w", ref, err)
 	}

@@ -22,15 +22,9 @@ type config struct {
 	fall, rise        int           // checks until unhealthy, healthy
 }
 
-// Checks are more frequent than kind's every 2 s, so that an API server that died
-// is noticed soon; the time for an answer is kind's, so that a busy one is not
-// taken for dead.
-const (
-	maxInterval = time.Second
-	// suspectInterval is the interval while a backend is neither up nor down,
-	// and after a connection to it failed.
-	suspectInterval = 250 * time.Millisecond
-)
+// suspectInterval is the time from a health check that failed to the next one,
+// instead of kind's 2 s: a dead API server is noticed soon after the first.
+const suspectInterval = 250 * time.Millisecond
 
 var line = regexp.MustCompile(`^[\s-]*"?([a-z_@]+)"?:\s*"?([^"]*?)"?\s*$`)
 
@@ -136,7 +130,11 @@ func translate(cds, lds string) (cfg string, ok bool, err error) {
 	if c.ipv6 {
 		prefer = "ipv6"
 	}
-	var b strings.Builder
+	var b, servers, checks strings.Builder
+	for i, a := range c.backends {
+		fmt.Fprintf(&servers, "  server apiserver-%d %s track checks/apiserver-%d\n", i, a, i)
+		fmt.Fprintf(&checks, "  server apiserver-%d %s\n", i, a)
+	}
 	fmt.Fprintf(&b, `global
   log stdout format raw local0 notice
   # About 10000 connections. Without a limit haproxy sizes its tables by the
@@ -157,7 +155,7 @@ defaults
   mode tcp
   log global
   option dontlognull
-  timeout connect %s
+  timeout connect %[1]s
   # Watches may be silent for long; TCP keepalive finds the dead ones.
   timeout client 24h
   timeout server 24h
@@ -168,20 +166,23 @@ defaults
   option redispatch 1
 
 frontend listener_apiserver
-  bind %s
+  bind %[2]s
   default_backend kube_apiservers
 
 backend kube_apiservers
   balance roundrobin
-  option httpchk GET %s
+  default-server resolvers docker resolve-prefer %[3]s init-addr last,libc,none
+%[4]s
+# The checks have a backend of their own because the time for a TLS handshake is
+# that for connecting, and a busy API server must not be taken for a dead one.
+backend checks
+  timeout connect %[5]s
+  timeout check %[5]s
+  option httpchk GET %[6]s
   http-check expect status 200
-  timeout check %s
-  default-server check check-ssl verify none inter %s fastinter %s downinter %s fall %d rise %d observe layer4 error-limit 1 on-error fastinter resolvers docker resolve-prefer %s init-addr last,libc,none
-`, ms(c.connect), bind(c.listen), c.path, ms(c.timeout),
-		ms(min(c.interval, maxInterval)), ms(suspectInterval), ms(min(c.interval, maxInterval)), c.fall, c.rise, prefer)
-	for i, a := range c.backends {
-		fmt.Fprintf(&b, "  server apiserver-%d %s\n", i, a)
-	}
+  default-server check check-ssl verify none inter %[7]s fastinter %[8]s fall %[9]d rise %[10]d resolvers docker resolve-prefer %[3]s init-addr last,libc,none
+%[11]s`, ms(c.connect), bind(c.listen), prefer, servers.String(), ms(c.timeout), c.path,
+		ms(c.interval), ms(suspectInterval), c.fall, c.rise, checks.String())
 	return b.String(), true, nil
 }
 
