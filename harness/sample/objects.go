@@ -1,0 +1,309 @@
+package sample
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"gameday/clusters"
+	"gameday/harness/history"
+)
+
+const (
+	// listFor bounds the reading of a whole collection from etcd.
+	listFor = 5 * time.Second
+	// reconnect is how often a connection to etcd that waits out its back-off
+	// is told to try again. gRPC's own waits grow to two minutes
+	// (google.golang.org/grpc/backoff.DefaultConfig): a member that is back
+	// would go unseen for as long.
+	reconnect = time.Second
+)
+
+// objects records the states of pods, jobs, cronjobs and nodes.
+//
+// It reads them from etcd's own history instead of through an API server:
+// etcd's watch can be resumed at any revision of the last five minutes
+// (kube-apiserver's --etcd-compaction-interval), whatever happened to the API
+// servers, while an API server that was restarted answers 410 to a watch that is
+// older than its cache (k8s.io/apiserver@v0.37.0
+// pkg/storage/cacher/watch_cache.go, getAllEventsSinceLocked), which an upgrade
+// does to all of them.
+type objects struct {
+	cli    *clientv3.Client
+	tracks []tracker
+}
+
+// tracker follows one collection.
+type tracker interface {
+	run(ctx context.Context)
+	verify(ctx context.Context)
+}
+
+func newObjects(ctx context.Context, cfg Config) (*objects, error) {
+	cli, err := clusters.EtcdClient(ctx, cfg.Cluster)
+	if err != nil {
+		return nil, fmt.Errorf("record objects: %w", err)
+	}
+	places := map[string]string{}
+	for _, n := range cfg.Cluster.Nodes() {
+		places[n.Name()] = clusters.Place(n)
+	}
+	ns := cfg.Namespace
+	return &objects{cli: cli, tracks: []tracker{
+		&track[history.Pod]{
+			cli: cli, record: cfg.Record, source: "watch/pods", prefix: "/registry/pods/" + ns + "/",
+			decode: decodePod,
+			event: func(p history.Pod, rev int64, deleted bool) history.Event {
+				p.Revision, p.Deleted = rev, deleted
+				return history.Event{Pod: &p}
+			},
+		},
+		&track[history.Job]{
+			cli: cli, record: cfg.Record, source: "watch/jobs", prefix: "/registry/jobs/" + ns + "/",
+			decode: decodeJob,
+			event: func(j history.Job, _ int64, deleted bool) history.Event {
+				j.Deleted = deleted
+				return history.Event{Job: &j}
+			},
+		},
+		&track[history.CronJob]{
+			cli: cli, record: cfg.Record, source: "watch/cronjobs", prefix: "/registry/cronjobs/" + ns + "/",
+			decode: decodeCronJob,
+			event: func(c history.CronJob, _ int64, deleted bool) history.Event {
+				c.Deleted = deleted
+				return history.Event{CronJob: &c}
+			},
+		},
+		&track[history.Node]{
+			cli: cli, record: cfg.Record, source: "watch/nodes", prefix: "/registry/minions/",
+			decode: func(raw []byte) (history.Node, error) { return decodeNode(raw, places) },
+			event: func(n history.Node, _ int64, deleted bool) history.Event {
+				n.Deleted = deleted
+				return history.Event{Node: &n}
+			},
+		},
+	}}, nil
+}
+
+func (o *objects) run(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, t := range o.tracks {
+		all.Go(func() { t.run(ctx) })
+	}
+	tick := time.NewTicker(reconnect)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			o.cli.ActiveConnection().ResetConnectBackoff()
+		}
+	}
+	all.Wait()
+}
+
+// verify compares what was recorded with etcd's present. Where they do not meet
+// before ctx ends it records a Gap.
+func (o *objects) verify(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, t := range o.tracks {
+		all.Go(func() { t.verify(ctx) })
+	}
+	all.Wait()
+}
+
+func (o *objects) close() error { return o.cli.Close() }
+
+// track follows the objects below one prefix and records each change of what T
+// holds of them.
+type track[T any] struct {
+	cli    *clientv3.Client
+	record *history.Recorder
+	// source as in history.Gap.
+	source, prefix string
+	decode         func(raw []byte) (T, error)
+	event          func(v T, revision int64, deleted bool) history.Event
+
+	mu   sync.Mutex
+	have map[string]entry[T] // by key
+	last time.Duration       // when anything came from etcd the last time
+}
+
+type entry[T any] struct {
+	revision int64
+	value    T
+}
+
+func (t *track[T]) run(ctx context.Context) {
+	next := int64(0) // the revision to go on from; 0: read the whole collection
+	for ctx.Err() == nil {
+		var err error
+		if next == 0 {
+			next, err = t.list(ctx)
+		}
+		if err == nil {
+			next, err = t.watch(ctx, next)
+		}
+		if errors.Is(err, rpctypes.ErrCompacted) {
+			next = 0
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(watchRetry):
+		}
+	}
+}
+
+// list reads the whole collection and returns the revision to watch from. If it
+// was known before, what happened in between is not: a Gap.
+func (t *track[T]) list(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, listFor)
+	defer cancel()
+	resp, err := t.cli.Get(ctx, t.prefix, clientv3.WithPrefix())
+	if err != nil {
+		return 0, err
+	}
+	t.mu.Lock()
+	again, since := t.have != nil, t.last
+	if !again {
+		t.have = map[string]entry[T]{}
+	}
+	t.mu.Unlock()
+	if again {
+		t.gap(since, "etcd's history since then was compacted before it was read")
+	}
+	now := map[string]bool{}
+	for _, kv := range resp.Kvs {
+		now[string(kv.Key)] = true
+		t.put(kv)
+	}
+	for key := range t.revisions() {
+		if !now[key] {
+			t.remove(key, resp.Header.Revision)
+		}
+	}
+	t.seen()
+	return resp.Header.Revision + 1, nil
+}
+
+// watch follows the collection from a revision on and returns the one to go on
+// from.
+func (t *track[T]) watch(ctx context.Context, next int64) (int64, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// A member without a leader ends the watch, so that it goes on at another.
+	for resp := range t.cli.Watch(clientv3.WithRequireLeader(ctx), t.prefix, clientv3.WithPrefix(), clientv3.WithRev(next)) {
+		if err := resp.Err(); err != nil {
+			return next, err
+		}
+		for _, e := range resp.Events {
+			if e.Type == clientv3.EventTypeDelete {
+				t.remove(string(e.Kv.Key), e.Kv.ModRevision)
+			} else {
+				t.put(e.Kv)
+			}
+			next = e.Kv.ModRevision + 1
+		}
+		t.seen()
+	}
+	return next, ctx.Err()
+}
+
+func (t *track[T]) seen() {
+	t.mu.Lock()
+	t.last = t.record.Now()
+	t.mu.Unlock()
+}
+
+func (t *track[T]) put(kv *mvccpb.KeyValue) {
+	v, err := t.decode(kv.Value)
+	t.mu.Lock()
+	old, known := t.have[string(kv.Key)]
+	if err != nil {
+		v = old.value
+	}
+	t.have[string(kv.Key)] = entry[T]{kv.ModRevision, v}
+	t.mu.Unlock()
+	if err != nil {
+		t.gap(t.record.Now(), fmt.Sprintf("%s at revision %d: %v", kv.Key, kv.ModRevision, err))
+		return
+	}
+	if !known || !reflect.DeepEqual(old.value, v) {
+		t.record.Add(t.event(v, kv.ModRevision, false))
+	}
+}
+
+func (t *track[T]) remove(key string, revision int64) {
+	t.mu.Lock()
+	old, known := t.have[key]
+	delete(t.have, key)
+	t.mu.Unlock()
+	if known {
+		t.record.Add(t.event(old.value, revision, true))
+	}
+}
+
+func (t *track[T]) gap(from time.Duration, reason string) {
+	t.record.Add(history.Event{Gap: &history.Gap{Source: t.source, From: from, To: t.record.Now(), Reason: reason}})
+}
+
+// revisions of all objects that are known, by key.
+func (t *track[T]) revisions() map[string]int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make(map[string]int64, len(t.have))
+	for k, e := range t.have {
+		out[k] = e.revision
+	}
+	return out
+}
+
+// verify polls until the objects known are exactly those that a linearizable
+// read of etcd gives, revision by revision.
+func (t *track[T]) verify(ctx context.Context) {
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	why := ""
+	for {
+		resp, err := t.cli.Get(ctx, t.prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+		if err == nil {
+			if why = differ(t.revisions(), resp.Kvs); why == "" {
+				return
+			}
+		} else if ctx.Err() == nil || why == "" {
+			why = explain(err)
+		}
+		select {
+		case <-ctx.Done():
+			t.mu.Lock()
+			since := t.last
+			t.mu.Unlock()
+			t.gap(since, "the record could not be shown to reach etcd's present: "+why)
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// differ names the first difference between what is known and what is there.
+func differ(known map[string]int64, there []*mvccpb.KeyValue) string {
+	for _, kv := range there {
+		switch rev, ok := known[string(kv.Key)]; {
+		case !ok:
+			return fmt.Sprintf("%s is not known", kv.Key)
+		case rev != kv.ModRevision:
+			return fmt.Sprintf("%s is known at revision %d, not %d", kv.Key, rev, kv.ModRevision)
+		}
+	}
+	if len(known) != len(there) {
+		return fmt.Sprintf("%d objects are known and %d are there", len(known), len(there))
+	}
+	return ""
+}

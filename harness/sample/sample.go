@@ -1,0 +1,272 @@
+package sample
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"gameday/clusters"
+	"gameday/harness/history"
+)
+
+const (
+	// canaryName is the object that reads ask for.
+	canaryName = "canary"
+	// canaryPrefix begins the names of the objects that writes make.
+	canaryPrefix = "c"
+	// prepareFor bounds the making of the canaries' namespace, each request of
+	// it prepareOne.
+	prepareFor = time.Minute
+	prepareOne = 5 * time.Second
+	// catchUp bounds how long a Stop waits for the watches to see the last
+	// write and for the objects' record to reach etcd's present.
+	catchUp = 10 * time.Second
+	poll    = 50 * time.Millisecond
+)
+
+// Config says what to sample.
+type Config struct {
+	Cluster clusters.Cluster
+	// Run is the id of the run: label, User-Agent and part of each Audit-ID.
+	Run string
+	// Namespace of the workload, whose objects are recorded.
+	Namespace string
+	Record    *history.Recorder
+}
+
+// Samplers are all that samples one cluster.
+type Samplers struct {
+	cfg     Config
+	client  kubernetes.Interface
+	ledger  *ledger
+	tallies []*tally
+	watches []*watcher
+	objects *objects
+	members *members
+
+	stopSchedule context.CancelFunc // no sample starts any more
+	stopRequests context.CancelFunc // samples in flight are cut off
+	stopWatches  context.CancelFunc // watches and recorders end
+	probing      sync.WaitGroup
+	watching     sync.WaitGroup
+	restore      func() error // of the process's priority
+	began        time.Time
+}
+
+// canaries is the namespace that a run's canaries live in, apart from the
+// workload's.
+func canaries(run string) string { return "gameday-" + run + "-canary" }
+
+// Start makes the canaries' namespace and starts all samplers. They go on until
+// Stop, also when ctx ends: what happens after a Ctrl-C is part of the record.
+func Start(ctx context.Context, cfg Config) (_ *Samplers, err error) {
+	client, err := admin(cfg.Cluster)
+	if err != nil {
+		return nil, err
+	}
+	s := &Samplers{cfg: cfg, client: client, ledger: newLedger(cfg.Record, canaries(cfg.Run)), began: time.Now()}
+	var probers []*prober
+	for _, e := range cfg.Cluster.Endpoints() {
+		for _, k := range kinds {
+			one, err := newSeries(len(probers)+1, k, e, cfg.Run, s.ledger)
+			if err != nil {
+				return nil, err
+			}
+			t := &tally{decl: one.decl}
+			s.tallies = append(s.tallies, t)
+			probers = append(probers, newProber(one.decl.ID, one.pace, one.once, s.taker(t)))
+		}
+		w, err := newWatcher(e, cfg.Run, s.ledger)
+		if err != nil {
+			return nil, err
+		}
+		s.watches = append(s.watches, w)
+	}
+	if len(probers) == 0 {
+		return nil, fmt.Errorf("cluster %s names no way to its API", cfg.Cluster.Name())
+	}
+	if s.objects, err = newObjects(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if s.members, err = newMembers(ctx, cfg); err != nil {
+		return nil, errors.Join(err, s.objects.close())
+	}
+	if err := s.prepare(ctx); err != nil {
+		return nil, errors.Join(err, s.objects.close(), s.members.close())
+	}
+	if s.restore, err = prioritise(samplerNice); err != nil {
+		cfg.Record.Add(history.Event{Finding: &history.Finding{
+			Level: "note", What: "the samplers run at normal priority: on a busy machine they may see outages that are their own lateness", Evidence: err.Error(),
+		}})
+	}
+	s.start(context.WithoutCancel(ctx), probers)
+	return s, nil
+}
+
+func (s *Samplers) start(ctx context.Context, probers []*prober) {
+	schedule, stopSchedule := context.WithCancel(ctx)
+	requests, stopRequests := context.WithCancel(ctx)
+	watches, stopWatches := context.WithCancel(ctx)
+	s.stopSchedule, s.stopRequests, s.stopWatches = stopSchedule, stopRequests, stopWatches
+	for _, t := range s.tallies {
+		s.cfg.Record.Add(history.Event{Series: &t.decl})
+	}
+	for _, w := range s.watches {
+		s.watching.Go(func() { w.run(watches) })
+	}
+	s.watching.Go(func() { s.objects.run(watches) })
+	s.watching.Go(func() { s.members.run(watches) })
+	for i, p := range probers {
+		// Spread over the period, so that they do not all want the CPU at once.
+		offset := p.pace.Period * time.Duration(i) / time.Duration(len(probers))
+		s.probing.Go(func() { p.run(schedule, requests, offset) })
+	}
+}
+
+// taker is what a prober hands its samples to.
+func (s *Samplers) taker(t *tally) func(time.Time, history.Sample) {
+	return func(start time.Time, one history.Sample) {
+		t.add(s.cfg.Record.Since(start), one.OK, one.Err)
+		s.cfg.Record.AddAt(start, history.Event{Sample: &one})
+	}
+}
+
+// admin is a client without client-go's own rate limit.
+func admin(c clusters.Cluster) (kubernetes.Interface, error) {
+	cfg := rest.CopyConfig(c.REST())
+	cfg.QPS = -1
+	cfg.Timeout = prepareOne
+	cli, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("client of %s: %w", c.Name(), err)
+	}
+	return cli, nil
+}
+
+// prepare makes the canaries' namespace and the object that reads ask for. It
+// tries again within its bound: the API may be a moment away.
+func (s *Samplers) prepare(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, prepareFor, fmt.Errorf("waited %s", prepareFor))
+	defer cancel()
+	labels := map[string]string{clusters.LabelRun: s.cfg.Run}
+	for {
+		_, err := s.client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{
+			ObjectMeta: metav1.ObjectMeta{Name: s.ledger.namespace, Labels: labels},
+		}, metav1.CreateOptions{})
+		if err == nil || apierrors.IsAlreadyExists(err) {
+			_, err = s.client.CoreV1().ConfigMaps(s.ledger.namespace).Create(ctx, &corev1.ConfigMap{
+				ObjectMeta: metav1.ObjectMeta{Name: canaryName, Labels: labels},
+			}, metav1.CreateOptions{})
+		}
+		if err == nil || apierrors.IsAlreadyExists(err) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("make the canaries' namespace %s: %w: %w", s.ledger.namespace, context.Cause(ctx), err)
+		case <-time.After(poll):
+		}
+	}
+}
+
+// Steady says whether the last window was good on all series, that all watches
+// are open and seeing, and that etcd's members are healthy; if not, why.
+func (s *Samplers) Steady(window time.Duration) (ok bool, why string) {
+	if time.Since(s.began) < window {
+		return false, fmt.Sprintf("sampling for %s of %s", time.Since(s.began).Round(time.Second), window)
+	}
+	var bad []string
+	for _, t := range s.tallies {
+		if w := t.trouble(s.cfg.Record.Now(), window); w != "" {
+			bad = append(bad, w)
+		}
+	}
+	for _, w := range s.watches {
+		if why := w.trouble(); why != "" {
+			bad = append(bad, why)
+		}
+	}
+	if w := s.members.trouble(); w != "" {
+		bad = append(bad, w)
+	}
+	return len(bad) == 0, strings.Join(bad, "; ")
+}
+
+// Summary says in a line what was sampled so far.
+func (s *Samplers) Summary() string {
+	var good, bad int64
+	for _, t := range s.tallies {
+		g, b := t.counts()
+		good, bad = good+g, bad+b
+	}
+	return fmt.Sprintf("%d series and %d watches: %d samples good, %d bad; %d writes acknowledged",
+		len(s.tallies), len(s.watches), good, bad, len(s.ledger.all()))
+}
+
+// Stop ends all sampling, before the targets go away: no sample starts, those
+// in flight end at their deadlines (or are cut off when ctx ends, and are then
+// not in the record), watches see the last write, and the record of objects is
+// compared with etcd's present.
+func (s *Samplers) Stop(ctx context.Context) error {
+	s.stopSchedule()
+	cut := context.AfterFunc(ctx, s.stopRequests)
+	s.probing.Wait()
+	cut()
+	s.stopRequests()
+
+	ctx, cancel := context.WithTimeout(ctx, catchUp)
+	defer cancel()
+	s.settle(ctx)
+	s.objects.verify(ctx)
+	s.stopWatches()
+	s.watching.Wait()
+	errs := []error{s.objects.close(), s.members.close(), s.cfg.Record.Err()}
+	if s.restore != nil {
+		errs = append(errs, s.restore())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("stop the samplers: %w", err)
+	}
+	return nil
+}
+
+// settle waits until every open watch has seen the last acknowledged write. One
+// that has not in time is no error here: the record shows it.
+func (s *Samplers) settle(ctx context.Context) {
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	last := s.ledger.last()
+	for {
+		behind := false
+		for _, w := range s.watches {
+			behind = behind || w.trouble() == "" && w.past() < last
+		}
+		if !behind {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Remove deletes the canaries. It is for a cluster that is kept: FinalCheck
+// comes before it.
+func (s *Samplers) Remove(ctx context.Context) error {
+	err := s.client.CoreV1().Namespaces().Delete(ctx, s.ledger.namespace, metav1.DeleteOptions{})
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete the canaries' namespace %s: %w", s.ledger.namespace, err)
+	}
+	return nil
+}
