@@ -91,12 +91,12 @@ func (s *Scenario) Steps(k Known) ([]upgrade.Step, error) {
 }
 
 // Phases lists every phase that a window can be bound to, in order: the whole,
-// each step, each part of it.
+// what comes before the first step, each step, each part of it.
 func Phases(steps []upgrade.Step) []string {
 	if len(steps) == 0 {
 		return []string{PhaseRun}
 	}
-	out := []string{PhaseUpgrade}
+	out := []string{PhaseUpgrade, upgrade.PhasePrepare}
 	for _, s := range steps {
 		out = append(append(out, s.Phase), s.Parts...)
 	}
