@@ -71,9 +71,12 @@ func (b builder) build(ctx context.Context, ref, key string) error {
 		return err
 	}
 
-	var root string
+	if err := b.checkUsed(ctx, kind.Dir, kube, pin); err != nil {
+		return err
+	}
+
+	var root, bin string
 	var tars []ImageTar
-	var bin string
 	g, gctx := errgroup.WithContext(ctx)
 	// The Debian root waits for the network, compiling for the processors.
 	g.Go(func() error {
@@ -97,6 +100,40 @@ func (b builder) build(ctx context.Context, ref, key string) error {
 	return step(ctx, b.log, "putting "+ref+" together", 10*time.Minute, func(ctx context.Context) error {
 		return b.assemble(ctx, root, bin, tars, ref, key)
 	})
+}
+
+// checkUsed fails, before anything is compiled, if a replacement takes part in no
+// build at all: a misspelt module would give a stock image that says otherwise.
+func (b builder) checkUsed(ctx context.Context, kindDir string, kube recipe, pin pins) error {
+	if len(b.replace) == 0 {
+		return nil
+	}
+	pinned, err := readKindPins(kindDir)
+	if err != nil {
+		return err
+	}
+	recipes := append(runtimeRecipes(pinned), etcdRecipes(etcdModuleVersion(pin.Etcd))...)
+	recipes = append(recipes, coreDNSRecipe(pin.CoreDNS))
+	used := map[string]bool{}
+	for m := range kube.Replace {
+		used[m] = true
+	}
+	for _, r := range recipes {
+		r, err := b.prepare(ctx, r)
+		if err != nil {
+			return err
+		}
+		for m := range r.Replace {
+			used[m] = true
+		}
+	}
+	var errs []error
+	for _, m := range sortedKeys(b.replace) {
+		if !used[m] {
+			errs = append(errs, fmt.Errorf("%s is to be replaced, and nothing in a node image of Kubernetes %s is built from it", m, b.version))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // prepare finds out which replacements take part in a recipe.
@@ -343,11 +380,7 @@ var lbFiles = []string{
 // root makes the Debian root of a node with kind's files and the container
 // runtime in it, and carves the other images' roots from it.
 func (b builder) root(ctx context.Context, kindDir string) (dir, key string, err error) {
-	dockerfile, err := os.ReadFile(filepath.Join(kindDir, "images", "base", "Dockerfile"))
-	if err != nil {
-		return "", "", fmt.Errorf("reading what kind %s pins: %w", kindVersion, err)
-	}
-	pinned, err := parseKindPins(dockerfile)
+	pinned, err := readKindPins(kindDir)
 	if err != nil {
 		return "", "", err
 	}

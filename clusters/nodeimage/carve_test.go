@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -178,6 +179,37 @@ func TestStoreKeepsWholeResultsOnly(t *testing.T) {
 	}
 	if _, err := os.Stat(s.work); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("temporary files were left: %v", err)
+	}
+}
+
+func TestTidy(t *testing.T) {
+	dir := t.TempDir()
+	s := store{dir: dir, work: filepath.Join(dir, "tmp")}
+	for _, d := range []string{"tmp", "root-1", "kubernetes-v1.36.1-2", "artifacts-abc", "artifacts-def"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(dir, "lock"), "")
+	old := time.Now().Add(-2 * unusedFor)
+	for _, d := range []string{"tmp", "root-1", "lock"} {
+		if err := os.Chtimes(filepath.Join(dir, d), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.tidy(time.Now(), []string{"sha256:abcdef"}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, e := range list {
+		left = append(left, e.Name())
+	}
+	if diff := cmp.Diff([]string{"artifacts-abc", "kubernetes-v1.36.1-2", "lock", "tmp"}, left); diff != "" {
+		t.Errorf("(-want +left)\n%s", diff)
 	}
 }
 

@@ -160,7 +160,7 @@ func (t toolchain) download(ctx context.Context, path, version string) (goModule
 	if m.Error != "" {
 		if notServed(m.Error) {
 			return goModule{}, fmt.Errorf("%s %s is not served by the Go module proxy (%s); ask for a released version: `go list -m -versions %s` names most, `go list -m %s@vX.Y.Z` tells for any one",
-				path, version, lastLines(m.Error, 1), path, path)
+				path, version, strings.TrimSpace(lastLines(m.Error, 1)), path, path)
 		}
 		return goModule{}, fmt.Errorf("downloading %s@%s: %s", path, version, m.Error)
 	}
@@ -230,12 +230,19 @@ func (t toolchain) compile(ctx context.Context, r recipe, dir string) (err error
 	if _, err := t.run(ctx, tmp, nil, args...); err != nil {
 		return fmt.Errorf("compiling %s %s: %w", r.Module, r.Version, err)
 	}
-	for name, pkg := range r.Packages {
-		built := filepath.Join(tmp, "out", execName(pkg))
-		if err := Verify(built, r.Module, r.Version, r.Replace); err != nil {
+	var built []string
+	for _, pkg := range r.Packages {
+		path := filepath.Join(tmp, "out", execName(pkg))
+		if err := Verify(path, r.Module, r.Version, r.Replace); err != nil {
 			return err
 		}
-		if err := move(built, filepath.Join(dir, name)); err != nil {
+		built = append(built, path)
+	}
+	if err := verifyReplaced(built, r.Replace); err != nil {
+		return err
+	}
+	for name, pkg := range r.Packages {
+		if err := move(filepath.Join(tmp, "out", execName(pkg)), filepath.Join(dir, name)); err != nil {
 			return fmt.Errorf("installing %s: %w", name, err)
 		}
 	}

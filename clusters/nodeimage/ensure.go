@@ -97,6 +97,13 @@ func ensure(ctx context.Context, s store, version string, minor int, replace map
 	}
 	img.Source = "built"
 	log("built %s in %s", ref, time.Since(began).Round(time.Second))
+	ids, err := docker(ctx, nil, "image", "ls", "--all", "--quiet", "--no-trunc")
+	if err == nil {
+		err = s.tidy(time.Now(), strings.Fields(string(ids)))
+	}
+	if err != nil {
+		log("the cache was not tidied: %v", err)
+	}
 	return img, nil
 }
 

@@ -44,6 +44,10 @@ var allComponents = []string{compAPIServer, compController, compScheduler, compP
 // nodeBinaries are taken from /usr/bin of a node image.
 var nodeBinaries = []string{"kubeadm", "kubelet", "kubectl"}
 
+// artifactsPrefix and the start of an image's id name the folder of its
+// artifacts.
+const artifactsPrefix = "artifacts-"
+
 // extractBound bounds one Extract: copying about 400 MB, twice.
 const extractBound = 10 * time.Minute
 
@@ -81,7 +85,7 @@ type imageFacts struct {
 }
 
 func (s store) extract(ctx context.Context, id string, want []string) (Artifacts, error) {
-	dir := filepath.Join(s.dir, "artifacts-"+strings.TrimPrefix(id, "sha256:")[:12])
+	dir := filepath.Join(s.dir, artifactsPrefix+strings.TrimPrefix(id, "sha256:")[:12])
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return Artifacts{}, err
 	}

@@ -84,7 +84,9 @@ func stagingVersion(version string) string {
 
 // relevant returns the part of replace that takes part in a build of the module
 // whose go.mod is given: go.mod of a module with a pruned graph (Go 1.17 and
-// later) lists every module that its packages need.
+// later) lists every module that its packages need. Kubernetes' own modules are
+// replaced in Kubernetes only: CoreDNS and containerd use other releases of
+// client-go and the like, and need not compile with the one under test.
 func relevant(upstream []byte, path string, replace map[string]string) (map[string]string, error) {
 	out := map[string]string{}
 	if len(replace) == 0 {
@@ -98,9 +100,13 @@ func relevant(upstream []byte, path string, replace map[string]string) (map[stri
 		out[path] = dir
 	}
 	for _, r := range f.Require {
-		if dir, ok := replace[r.Mod.Path]; ok {
+		dir, ok := replace[r.Mod.Path]
+		if ok && (!isKubernetes(r.Mod.Path) || isKubernetes(path)) {
 			out[r.Mod.Path] = dir
 		}
 	}
 	return out, nil
 }
+
+// isKubernetes says whether a module is Kubernetes or published from its tree.
+func isKubernetes(module string) bool { return strings.HasPrefix(module, "k8s.io/") }

@@ -79,4 +79,10 @@ func TestRelevantReplacementsAreThoseOfTheBuild(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
+	// client-go is in CoreDNS too, in another release.
+	got, err = relevant([]byte("module github.com/coredns/coredns\nrequire k8s.io/client-go v0.35.0\n"), "github.com/coredns/coredns",
+		map[string]string{"k8s.io/client-go": "/k"})
+	if err != nil || len(got) != 0 {
+		t.Errorf("CoreDNS is built with %v (%v)", got, err)
+	}
 }

@@ -29,6 +29,15 @@ func parseKindPins(dockerfile []byte) (kindPins, error) {
 	return k, nil
 }
 
+// readKindPins is parseKindPins for a kind source tree.
+func readKindPins(kindDir string) (kindPins, error) {
+	data, err := os.ReadFile(filepath.Join(kindDir, "images", "base", "Dockerfile"))
+	if err != nil {
+		return kindPins{}, fmt.Errorf("reading what kind %s pins: %w", kindVersion, err)
+	}
+	return parseKindPins(data)
+}
+
 // installKindFiles copies kind's node files (entrypoint, systemd units,
 // containerd's configuration) into a Debian root and does what
 // images/base/Dockerfile does to it besides.

@@ -77,6 +77,12 @@ func EnsureLoadBalancer(ctx context.Context, log Log) (ref string, err error) {
 	if err := buildLoadBalancer(ctx, store, src, ref, key, log); err != nil {
 		return "", fmt.Errorf("building the load balancer image: %w", err)
 	}
+	if ok {
+		// The one before; a running cluster may still use it.
+		if _, err := docker(ctx, nil, "image", "rm", have.ID); err != nil {
+			log("the load balancer image of before stays: %v", err)
+		}
+	}
 	return ref, nil
 }
 

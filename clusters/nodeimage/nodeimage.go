@@ -66,7 +66,8 @@ type Spec struct {
 	// Replace puts patched module trees under test: module path to the
 	// directory with its go.mod, as Go's own replace directive. A change below
 	// staging/src of a Kubernetes checkout needs its own entry, for example
-	// k8s.io/client-go=DIR/staging/src/k8s.io/client-go.
+	// k8s.io/client-go=DIR/staging/src/k8s.io/client-go. Modules k8s.io/... are
+	// replaced in Kubernetes only, others wherever they are used in the image.
 	Replace map[string]string
 }
 

@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -153,7 +155,9 @@ func openStore(ctx context.Context, log Log) (s store, unlock func() error, err 
 func (s store) get(name, key string, build func(dir string) error) (string, error) {
 	at := filepath.Join(s.dir, name+"-"+key)
 	if _, err := os.Stat(at); err == nil {
-		return at, nil
+		// Its time says when it was last used; see tidy.
+		now := time.Now()
+		return at, os.Chtimes(at, now, now)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
@@ -168,6 +172,37 @@ func (s store) get(name, key string, build func(dir string) error) (string, erro
 		return "", fmt.Errorf("storing %s in the cache: %w", name, err)
 	}
 	return at, nil
+}
+
+// unusedFor is how long a result stays in the cache after its last use.
+const unusedFor = 14 * 24 * time.Hour
+
+// tidy removes results that nobody used for long, and artifacts of images that
+// are no longer in Docker. With two versions in use the cache is about 1.5 GB.
+func (s store) tidy(now time.Time, imageIDs []string) error {
+	list, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range list {
+		fi, err := e.Info()
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if !e.IsDir() || e.Name() == filepath.Base(s.work) {
+			continue
+		}
+		old := now.Sub(fi.ModTime()) > unusedFor
+		if id, ok := strings.CutPrefix(e.Name(), artifactsPrefix); ok {
+			old = !slices.ContainsFunc(imageIDs, func(have string) bool { return strings.HasPrefix(have, "sha256:"+id) })
+		}
+		if old {
+			errs = append(errs, os.RemoveAll(filepath.Join(s.dir, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // step runs one long piece of work and says so: at its start with its bound,

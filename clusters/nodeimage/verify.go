@@ -17,11 +17,38 @@ func Verify(path, module, version string, replace map[string]string) error {
 	if err != nil {
 		return fmt.Errorf("reading the build information of %s: %w", path, err)
 	}
-	// The module of the main package is listed apart from the dependencies.
-	if err := verifyDeps(append([]*debug.Module{&info.Main}, info.Deps...), module, version, replace); err != nil {
+	if err := verifyDeps(linked(info), module, version, replace); err != nil {
 		return fmt.Errorf("%s is not what was asked for: %w", path, err)
 	}
 	return nil
+}
+
+// linked lists the modules in a binary; that of the main package is kept apart
+// from the dependencies there.
+func linked(info *buildinfo.BuildInfo) []*debug.Module {
+	return append([]*debug.Module{&info.Main}, info.Deps...)
+}
+
+// verifyReplaced fails unless every replaced module of Kubernetes is in at least
+// one of the binaries: a fix that is in none of them would not be under test.
+func verifyReplaced(paths []string, replace map[string]string) error {
+	found := map[string]bool{}
+	for _, p := range paths {
+		info, err := buildinfo.ReadFile(p)
+		if err != nil {
+			return fmt.Errorf("reading the build information of %s: %w", p, err)
+		}
+		for _, d := range linked(info) {
+			found[d.Path] = true
+		}
+	}
+	var errs []error
+	for _, m := range sortedKeys(replace) {
+		if isKubernetes(m) && !found[m] {
+			errs = append(errs, fmt.Errorf("%s was to be replaced by %s, and no binary contains it", m, replace[m]))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func verifyDeps(deps []*debug.Module, module, version string, replace map[string]string) error {

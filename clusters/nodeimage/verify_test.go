@@ -59,3 +59,14 @@ func TestVerifyReadsTheBinary(t *testing.T) {
 		t.Error("a text file passes as Kubernetes")
 	}
 }
+
+func TestVerifyReplacedMissesWhatIsInNoBinary(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = verifyReplaced([]string{self}, map[string]string{"k8s.io/sample-controller": "/src"})
+	if err == nil || !strings.Contains(err.Error(), "k8s.io/sample-controller") {
+		t.Errorf("err = %v", err)
+	}
+}
