@@ -89,6 +89,7 @@ const (
 	// Failed: none of these; the node is in between.
 	Failed Outcome = "failed"
 	// Skipped: there was nothing to do, the node was at the target already.
+	// The parts of a skipped step are not published.
 	Skipped Outcome = "skipped"
 )
 
@@ -101,7 +102,19 @@ const (
 	Ended State = "ended"
 )
 
-// Phase is an event: a phase began or ended.
+// The paths of the phases that every strategy publishes, beside those of its
+// steps.
+const (
+	// PhaseWhole is the upgrade as a whole.
+	PhaseWhole = "upgrade"
+	// PhasePrepare is before the first step: images and binaries are brought
+	// onto the nodes.
+	PhasePrepare = "upgrade/prepare"
+)
+
+// Phase is an event: a phase began or ended. Every Ended is preceded by its own
+// Began. A phase can come more than once: a step that was blocked is run again,
+// and a part that had proceeded can be rolled back later.
 type Phase struct {
 	// Path as in Step.Phase and Step.Parts; the whole is "upgrade".
 	Path string

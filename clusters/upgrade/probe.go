@@ -1,0 +1,200 @@
+package upgrade
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"gameday/clusters"
+)
+
+// kubelet is the component that every node has.
+const kubelet = "kubelet"
+
+// probes looks at the components of one node from outside: etcd and the API
+// server on their own ports, the others through whichever API server answers.
+type probes struct {
+	cluster clusters.Cluster
+	node    clusters.Node
+	api     *api
+	direct  *http.Client // this node's API server; nil on a worker
+	base    string
+
+	mu   sync.Mutex
+	etcd *clientv3.Client
+}
+
+func newProbes(c clusters.Cluster, n clusters.Node, a *api) (*probes, error) {
+	p := &probes{cluster: c, node: n, api: a}
+	if n.Role() != clusters.ControlPlane {
+		return p, nil
+	}
+	for _, e := range c.Endpoints() {
+		if e.Node == nil || e.Node.Name() != n.Name() {
+			continue
+		}
+		cfg := rest.CopyConfig(e.Config)
+		cfg.Timeout = probeBound
+		h, err := client(cfg, true)
+		if err != nil {
+			return nil, fmt.Errorf("client of the API server on %s: %w", n.Name(), err)
+		}
+		u, _, err := rest.DefaultServerUrlFor(cfg)
+		if err != nil {
+			return nil, fmt.Errorf("address of the API server on %s: %w", n.Name(), err)
+		}
+		p.direct, p.base = h, strings.TrimSuffix(u.String(), "/")
+		return p, nil
+	}
+	return nil, fmt.Errorf("cluster %s names no direct endpoint of %s", c.Name(), n.Name())
+}
+
+func (p *probes) probe(ctx context.Context, component string) (sighting, error) {
+	switch component {
+	case etcd:
+		return p.member(ctx)
+	case apiServer:
+		return p.server(ctx)
+	case kubelet:
+		return p.kubelet(ctx)
+	default:
+		return p.pod(ctx, component)
+	}
+}
+
+func (p *probes) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forget()
+}
+
+// member asks the etcd member of this node, and no other, for its status. After
+// a failure it connects anew: gRPC's own reconnect would back off for longer
+// and longer while the member is down, and see it come back that much late.
+func (p *probes) member(ctx context.Context) (sighting, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.etcd == nil {
+		c, err := clusters.EtcdClient(ctx, p.cluster, p.node)
+		if err != nil {
+			return sighting{}, err
+		}
+		p.etcd = c
+	}
+	st, err := p.etcd.Status(ctx, clusters.EtcdURL(p.node))
+	if err != nil {
+		p.forget()
+		return sighting{}, fmt.Errorf("etcd member on %s: %w", p.node.Name(), err)
+	}
+	s := sighting{version: st.Version, well: st.Leader != 0 && len(st.Errors) == 0 && !st.IsLearner}
+	switch {
+	case s.well:
+		s.seen = "member serves " + st.Version + ", healthy"
+	case st.Leader == 0:
+		s.seen = "member serves " + st.Version + ", without a leader"
+	case st.IsLearner:
+		s.seen = "member serves " + st.Version + ", as a learner"
+	default:
+		s.seen = "member serves " + st.Version + ", not healthy: " + strings.Join(st.Errors, ", ")
+	}
+	return s, nil
+}
+
+func (p *probes) forget() {
+	if p.etcd != nil {
+		// What the connection says on its way out is of no use: it is thrown
+		// away because it failed, or because nobody needs it any more.
+		_ = p.etcd.Close()
+		p.etcd = nil
+	}
+}
+
+// server asks the API server of this node for its version and readiness.
+func (p *probes) server(ctx context.Context) (sighting, error) {
+	body, code, err := p.get(ctx, "/version")
+	if err != nil {
+		return sighting{}, err
+	}
+	var v struct {
+		GitVersion string `json:"gitVersion"`
+	}
+	if err := json.Unmarshal(body, &v); err != nil {
+		return sighting{}, fmt.Errorf("/version of %s answered %d: %w", p.node.Name(), code, err)
+	}
+	if v.GitVersion == "" {
+		return sighting{}, fmt.Errorf("/version of %s answered %d without a version", p.node.Name(), code)
+	}
+	if _, code, err = p.get(ctx, "/readyz"); err != nil {
+		return sighting{}, err
+	}
+	if code != http.StatusOK {
+		return sighting{version: v.GitVersion, seen: fmt.Sprintf("apiserver serves %s, /readyz %d", v.GitVersion, code)}, nil
+	}
+	return sighting{version: v.GitVersion, well: true, seen: "apiserver serves " + v.GitVersion + ", ready"}, nil
+}
+
+func (p *probes) get(ctx context.Context, path string) (body []byte, code int, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+path, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	resp, err := p.direct.Do(req)
+	if err != nil {
+		return nil, 0, err
+	}
+	body, err = io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	return body, resp.StatusCode, errors.Join(err, resp.Body.Close())
+}
+
+// pod looks at the mirror pod of a static pod. The kubelet makes a new mirror
+// pod when the manifest changes, and reports in it on the new containers only:
+// a new image in its spec and a ready container in its status belong together.
+func (p *probes) pod(ctx context.Context, component string) (sighting, error) {
+	var pod *corev1.Pod
+	err := p.api.once(ctx, func(ctx context.Context, c kubernetes.Interface) (err error) {
+		pod, err = c.CoreV1().Pods(metav1.NamespaceSystem).Get(ctx, component+"-"+p.node.Name(), metav1.GetOptions{})
+		return err
+	})
+	if err != nil {
+		return sighting{}, err
+	}
+	if len(pod.Spec.Containers) == 0 || len(pod.Status.ContainerStatuses) == 0 {
+		return sighting{seen: "no container yet"}, nil
+	}
+	v, err := imageVersion(component, pod.Spec.Containers[0].Image)
+	if err != nil {
+		return sighting{}, err
+	}
+	st := pod.Status.ContainerStatuses[0]
+	s := sighting{version: v, well: st.Ready && st.State.Running != nil && pod.DeletionTimestamp == nil}
+	switch {
+	case s.well:
+		s.seen = "container runs " + st.Image + ", ready"
+	case st.State.Waiting != nil:
+		s.seen = fmt.Sprintf("container of %s waits: %s", v, st.State.Waiting.Reason)
+	default:
+		s.seen = "container of " + v + " is not ready"
+	}
+	return s, nil
+}
+
+// kubelet looks at what the node's kubelet says of itself.
+func (p *probes) kubelet(ctx context.Context) (sighting, error) {
+	n, err := p.api.node(ctx, p.node.Name())
+	if err != nil {
+		return sighting{}, err
+	}
+	v, r := n.Status.NodeInfo.KubeletVersion, ready(n)
+	return sighting{version: v, well: r == string(corev1.ConditionTrue), seen: fmt.Sprintf("kubelet reports %s, node Ready=%s", v, r)}, nil
+}
