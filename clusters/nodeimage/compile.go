@@ -57,13 +57,14 @@ func kubernetesRecipe(version string) recipe {
 
 func etcdRecipes(version string) []recipe {
 	var out []recipe
-	for name, module := range map[string]string{
-		"etcd":    "go.etcd.io/etcd/server/v3",
-		"etcdctl": "go.etcd.io/etcd/etcdctl/v3",
-		"etcdutl": "go.etcd.io/etcd/etcdutl/v3",
+	// In a fixed order: it is part of a cache key.
+	for _, m := range []struct{ binary, module string }{
+		{"etcd", "go.etcd.io/etcd/server/v3"},
+		{"etcdctl", "go.etcd.io/etcd/etcdctl/v3"},
+		{"etcdutl", "go.etcd.io/etcd/etcdutl/v3"},
 	} {
-		out = append(out, recipe{Module: module, Version: version,
-			Packages: map[string]string{name: module}, Bound: 10 * time.Minute})
+		out = append(out, recipe{Module: m.module, Version: version,
+			Packages: map[string]string{m.binary: m.module}, Bound: 10 * time.Minute})
 	}
 	return out
 }

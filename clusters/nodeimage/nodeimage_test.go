@@ -184,3 +184,25 @@ func write(t *testing.T, path, body string) {
 		t.Fatal(err)
 	}
 }
+
+func TestKeysOfRecipesDoNotDependOnTheOrderOfMaps(t *testing.T) {
+	keys := func() string {
+		t.Helper()
+		var all []string
+		recipes := append(etcdRecipes("v3.6.8"), kubernetesRecipe("v1.36.1"), coreDNSRecipe("v1.14.2"))
+		for _, r := range append(recipes, runtimeRecipes(kindPins{Containerd: "v2.3.4", CNI: "v1.9.1", Crictl: "v1.36.0"})...) {
+			k, err := recipeKey(r, "go1.26.8", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, k)
+		}
+		return strings.Join(all, " ")
+	}
+	first := keys()
+	for range 50 {
+		if again := keys(); again != first {
+			t.Fatalf("keys %s, then %s", first, again)
+		}
+	}
+}
