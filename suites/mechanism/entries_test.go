@@ -7,10 +7,18 @@ import (
 
 	"gameday/faults/mechanism/child"
 	"gameday/faults/mechanism/cut"
+	"gameday/faults/mechanism/slowfsync"
 )
 
 // entries are the processes that specs start, to kill them.
-var entries = map[string]child.Func{"cutter": cutter, "burner": burner}
+var entries = map[string]child.Func{
+	"cutter":        cutter,
+	"echoer":        echoer,
+	"burner":        burner,
+	"syncer":        syncer,
+	"slower":        slower,
+	slowfsync.Child: slowfsync.Run,
+}
 
 type cutterArgs struct {
 	Tag, NetNS string

@@ -3,6 +3,7 @@ package process
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +19,7 @@ import (
 // from outside (docker exec) is not a descendant of its first process, but it is in its namespace.
 //
 // match gets the command line, never an empty one: a kernel thread and a zombie have none. It may be called twice.
-// Root is needed to see the namespaces of other users' processes.
+// Root is needed to see the namespaces of others' processes.
 func Find(initPID int, match func(cmdline []string) bool) ([]Ref, error) {
 	f := finder{proc: procfs, above: namespacesAbove, inside: map[string]bool{}}
 	return f.find(initPID, match)
@@ -103,20 +104,24 @@ func (f *finder) name(pid int, boot string, match func([]string) bool) (Ref, boo
 }
 
 func (f *finder) matches(pid int, match func([]string) bool) (bool, error) {
-	ns, err := os.Readlink(f.link(pid))
-	if err != nil {
-		return false, ignoreGone(gone(f.dir(pid), err), "pid namespace of process %d (root is needed for processes of others)", pid)
-	}
-	in, known := f.inside[ns]
-	if !known {
-		if in, err = f.below(f.link(pid)); err != nil {
-			return false, ignoreGone(err, "pid namespaces above process %d", pid)
+	in, err := f.isInside(pid)
+	if errors.Is(err, fs.ErrPermission) {
+		// Some processes are closed even to root. That matters only where one looks like a wanted one.
+		if ok, cmdErr := f.matchesCommand(pid, match); cmdErr != nil || !ok {
+			return false, cmdErr
 		}
-		f.inside[ns] = in
+		return false, fmt.Errorf("pid namespace of process %d, which may be a wanted one (root is needed): %w", pid, err)
+	}
+	if err != nil {
+		return false, ignoreGone(err, "pid namespace of process %d", pid)
 	}
 	if !in {
 		return false, nil
 	}
+	return f.matchesCommand(pid, match)
+}
+
+func (f *finder) matchesCommand(pid int, match func([]string) bool) (bool, error) {
 	b, err := os.ReadFile(filepath.Join(f.dir(pid), "cmdline"))
 	if err != nil {
 		return false, ignoreGone(gone(f.dir(pid), err), "command line of process %d", pid)
@@ -127,10 +132,22 @@ func (f *finder) matches(pid int, match func([]string) bool) (bool, error) {
 	return match(strings.Split(strings.TrimSuffix(string(b), "\x00"), "\x00")), nil
 }
 
-// below says whether a namespace above the one that the link leads to is inside.
-func (f *finder) below(link string) (bool, error) {
-	names, err := f.above(link)
-	return slices.ContainsFunc(names, func(ns string) bool { return f.inside[ns] }), err
+// isInside says whether a process is in the wanted namespace or below it.
+func (f *finder) isInside(pid int) (bool, error) {
+	ns, err := os.Readlink(f.link(pid))
+	if err != nil {
+		return false, gone(f.dir(pid), err)
+	}
+	in, known := f.inside[ns]
+	if !known {
+		names, err := f.above(f.link(pid))
+		if err != nil {
+			return false, err
+		}
+		in = slices.ContainsFunc(names, func(ns string) bool { return f.inside[ns] })
+		f.inside[ns] = in
+	}
+	return in, nil
 }
 
 // namespacesAbove asks the kernel (NS_GET_PARENT, ioctl_ns(2), Linux 4.9+).

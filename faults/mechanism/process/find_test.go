@@ -135,12 +135,14 @@ func TestFindErrors(t *testing.T) {
 	if _, err := f.find(7, Named("etcd")); !errors.Is(err, ErrGone) {
 		t.Errorf("no such first process: got %v, want ErrGone", err)
 	}
-	// A process that cannot be looked at may be the one that is wanted.
 	p.add(101, "unknown", 51, "etcd")
 	f = p.finder()
 	f.above = func(string) ([]string, error) { return nil, fs.ErrPermission }
 	if _, err := f.find(100, Named("etcd")); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("a namespace that cannot be seen: got %v, want ErrPermission", err)
+		t.Errorf("a namespace that cannot be seen, of what may be a wanted one: got %v, want ErrPermission", err)
+	}
+	if got, err := f.find(100, Named("kubelet")); err != nil || len(got) != 0 {
+		t.Errorf("a namespace that cannot be seen, of something else: got %v, %v", got, err)
 	}
 	p.write("101/stat", "101 (etcd) S 1")
 	p.add(102, "node", 51, "etcd")
