@@ -3,6 +3,7 @@ package nodeimage
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,31 +67,35 @@ func inspect(ctx context.Context, ref string) (img dockerImage, ok bool, err err
 }
 
 // startContainer starts a container of an image that does nothing until it is
-// removed. It has no network. remove never fails silently: its error belongs to
-// the caller's.
+// removed. It has no network. remove must be called; it also works after ctx has
+// ended.
 func startContainer(ctx context.Context, ref string, options ...string) (id string, remove func() error, err error) {
-	args := []string{"create", "--network=none", "--entrypoint=sleep", "--label=" + LabelCache + "=true",
+	name := "gameday-image-" + strings.ToLower(rand.Text()[:10])
+	remove = func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		_, err := docker(ctx, nil, "rm", "--force", "--volumes", name)
+		if err != nil && !strings.Contains(strings.ToLower(err.Error()), "no such container") {
+			return fmt.Errorf("removing the container %s (do it by hand: docker rm -fv %s): %w", name, name, err)
+		}
+		return nil
+	}
+	args := []string{"create", "--name=" + name, "--network=none", "--entrypoint=sleep", "--label=" + LabelCache + "=true",
 		// containerd needs more system calls than Docker's profile allows; no
 		// other privilege is needed to store images.
 		"--security-opt=seccomp=unconfined"}
 	args = append(args, options...)
-	out, err := docker(ctx, nil, append(args, ref, "infinity")...)
-	if err != nil {
-		return "", nil, fmt.Errorf("making a container of %s: %w", ref, err)
+	// Not cancelled with ctx: a request that is cut off may still be carried out,
+	// after we looked for what to remove.
+	cctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer cancel()
+	if _, err := docker(cctx, nil, append(args, ref, "infinity")...); err != nil {
+		return "", nil, errors.Join(fmt.Errorf("making a container of %s: %w", ref, err), remove())
 	}
-	id = strings.TrimSpace(string(out))
-	remove = func() error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		if _, err := docker(ctx, nil, "rm", "--force", "--volumes", id); err != nil {
-			return fmt.Errorf("removing the container %s (do it by hand: docker rm -fv %s): %w", id, id, err)
-		}
-		return nil
-	}
-	if _, err := docker(ctx, nil, "start", id); err != nil {
+	if _, err := docker(ctx, nil, "start", name); err != nil {
 		return "", nil, errors.Join(fmt.Errorf("starting a container of %s: %w", ref, err), remove())
 	}
-	return id, remove, nil
+	return name, remove, nil
 }
 
 // containerdScript runs containerd in the container until its socket answers.

@@ -148,16 +148,20 @@ type facts struct {
 }
 
 // readFacts runs the image's own programs once.
-func readFacts(ctx context.Context, ref, version string) (facts, error) {
+func readFacts(ctx context.Context, ref, version string) (f facts, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("it took longer than a minute"))
 	defer cancel()
-	out, err := docker(ctx, nil, "run", "--rm", "--network=none", "--label="+LabelCache+"=true", "--entrypoint=/bin/sh", ref, "-c",
+	id, remove, err := startContainer(ctx, ref)
+	if err != nil {
+		return facts{}, err
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	out, err := docker(ctx, nil, "exec", id, "sh", "-c",
 		"set -e; cat /kind/version; echo; systemctl --version | head -n 1; kubeadm config images list --kubernetes-version="+version)
 	if err != nil {
 		return facts{}, fmt.Errorf("asking the image %s what it holds: %w", ref, err)
 	}
-	f, err := parseFacts(string(out))
-	if err != nil {
+	if f, err = parseFacts(string(out)); err != nil {
 		return facts{}, fmt.Errorf("asking the image %s what it holds: %w", ref, err)
 	}
 	return f, nil

@@ -37,8 +37,9 @@ import (
 
 // Labels on every image that this package makes.
 const (
-	// LabelCache is "true" on all images (and, while they exist, containers)
-	// that are cache: they can be deleted and will be made again.
+	// LabelCache is "true" on all images that are cache: they can be deleted and
+	// will be made again. Docker gives the labels of an image to every container
+	// of it, the nodes of a cluster too: never select containers by it.
 	LabelCache = "gameday.cache"
 	// LabelKey is the content key of what went into the image.
 	LabelKey = "gameday.key"
