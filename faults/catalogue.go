@@ -2,7 +2,13 @@ package faults
 
 // Catalogue lists every fault, in the order of `gameday list faults`.
 func Catalogue() []Kind {
-	return []Kind{}
+	return []Kind{
+		apiserverKill,
+		etcdStop,
+		etcdReplace,
+		networkPartition,
+		diskSlowFsync,
+	}
 }
 
 // Lookup finds a fault by name.

@@ -102,7 +102,10 @@ func (g *Guard) beat(ctx context.Context, lease time.Duration) {
 			close(g.lost)
 			return
 		}
-		if pause(ctx, lease/beatsPerLease) != nil {
+		select {
+		case <-time.After(lease / beatsPerLease):
+		case <-g.p.Done(): // the next call will say so
+		case <-ctx.Done():
 			return
 		}
 	}

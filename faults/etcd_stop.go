@@ -1,0 +1,100 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gameday/clusters"
+)
+
+var etcdStop = Kind{
+	Name: "etcd.stop",
+	Doc:  "Stops the etcd member of the targets and keeps it down.",
+	Rehearses: "A member that is gone for a while: a failed disk, a node under repair, a static pod that does not start. " +
+		"The API server beside it loses its only etcd. Two of three down at once is the loss of quorum " +
+		"(https://etcd.io/docs/v3.6/op-guide/failures/).",
+	Mechanism: "etcd's static pod manifest is moved out of the kubelet's folder, and its process killed by pidfd",
+	Undo:      "the guard, or gameday heal, puts the manifest back; a newer one that stands there stays",
+	Roles:     []clusters.Role{clusters.ControlPlane},
+	Needs:     []clusters.Capability{clusters.CapFiles, clusters.CapProcesses},
+	Cost:      Cost{EtcdMembers: 1, APIServers: 1},
+	// The kubelet looks at its folder at once (inotify), or after 20 s:
+	// k8s.io/kubernetes@v1.37.0 pkg/kubelet/apis/config/v1beta1/defaults.go FileCheckFrequency.
+	ProveWithin: 30 * time.Second,
+	// The API server beside it may have been restarted for its liveness probe so
+	// often that it is in back-off, at most 5 min.
+	GoneWithin: 7 * time.Minute,
+	New:        func() Fault { return &EtcdStop{} },
+}
+
+// EtcdStop is the fault etcd.stop. It has no parameters.
+type EtcdStop struct{}
+
+func (*EtcdStop) Describe(targets []string) []string {
+	return append(each(targets, "%s: mv "+standing(etcdManifest)+" "+parked("TAG", etcdManifest)),
+		each(targets, "%s: pidfd_send_signal(etcd, SIGKILL)")...)
+}
+
+func (*EtcdStop) Inject(ctx context.Context, env Env) error {
+	for _, n := range env.Targets {
+		if err := takeDown(ctx, env, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeDown keeps the member on a node from running.
+func takeDown(ctx context.Context, env Env, n clusters.Node) error {
+	if err := park(ctx, n, env.Tag, etcdManifest); err != nil {
+		return err
+	}
+	refs, err := find(ctx, n, "etcd")
+	if err != nil {
+		return err
+	}
+	return kill(refs)
+}
+
+func (*EtcdStop) Heal(ctx context.Context, env Env) error {
+	var errs []error
+	for _, n := range env.Targets {
+		errs = append(errs, unpark(ctx, n, env.Tag, etcdManifest))
+	}
+	return errors.Join(errs...)
+}
+
+// Prove asks the member itself, and another one whether the rest works.
+func (*EtcdStop) Prove(ctx context.Context, env Env) (Effect, error) {
+	e, err := lookAt(ctx, env.Targets, func(ctx context.Context, n clusters.Node) (seen, error) {
+		down := refuses(ctx, n, clusters.EtcdClientPort)
+		if down != nil && ctx.Err() != nil {
+			return seen{}, ctx.Err()
+		}
+		away, err := isParked(ctx, n, env.Tag, etcdManifest)
+		if err != nil {
+			return seen{}, err
+		}
+		if down != nil {
+			// A member that is about to be started refuses too.
+			return seen{broken: away, evidence: down.Error()}, nil
+		}
+		if err := serves(ctx, env, n); err != nil {
+			return seen{evidence: err.Error()}, nil
+		}
+		return seen{whole: !away, evidence: "voter in sync, API server ready"}, nil
+	})
+	if err != nil {
+		return e, err
+	}
+	if e.Active {
+		if e.Control, err = well(ctx, env); err != nil {
+			e.Active = false
+			e.Evidence += fmt.Sprintf("; but the others do not work either: %v", err)
+		}
+	}
+	e.At = time.Now()
+	return e, nil
+}

@@ -1,0 +1,432 @@
+package faults
+
+import (
+	"bufio"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"gameday/clusters"
+	"gameday/faults/mechanism/cut"
+	"gameday/faults/mechanism/reach"
+)
+
+var networkPartition = Kind{
+	Name: "network.partition",
+	Doc:  "Cuts the targets off from other nodes on the wire: packets are lost, nobody is told, connections hang.",
+	Rehearses: "A failing switch or a wrong firewall rule. One way it is what took Cloudflare's control plane down on " +
+		"2020-11-02 (https://blog.cloudflare.com/a-byzantine-failure-in-the-real-world/); both ways, for 43 s, what cost " +
+		"GitHub a day on 2018-10-21 (https://github.blog/2018-10-30-oct21-post-incident-analysis/).",
+	Mechanism:   "nftables bridge table that drops frames by pairs of hardware addresses (pod traffic of the node too), with timeouts",
+	Undo:        "the kernel: the table goes with the process that owns it, and each pair expires 10 s after its last refresh",
+	Roles:       []clusters.Role{clusters.ControlPlane, clusters.Worker},
+	Needs:       []clusters.Capability{clusters.CapNetwork},
+	Cost:        Cost{Nodes: 1},
+	ProveWithin: 10 * time.Second,
+	GoneWithin:  30 * time.Second, // a hung process's pairs expire in cutTTL
+	New:         func() Fault { return &Partition{From: Peers{"apiservers"}, Direction: "both"} },
+}
+
+const (
+	// cutTTL is how long a pair stays cut without a refresh; cutRefresh is between
+	// two refreshes. A process that hangs keeps its cut for cutTTL.
+	cutTTL     = 10 * time.Second
+	cutRefresh = 2 * time.Second
+	// reachWindow bounds one look at who can be reached, which takes about 20 ms.
+	reachWindow = 2 * time.Second
+)
+
+// Partition is the fault network.partition. Targets stay connected among
+// themselves: two control planes that are cut off from the control-plane are an
+// island of two.
+type Partition struct {
+	// From says from whom: apiservers (every control plane and the load balancer,
+	// through which kind's workers reach the API), control-plane, workers, nodes
+	// (control planes and workers), all (nodes and the load balancer), or places
+	// such as worker[1]. Several may be given as a list.
+	From Peers `yaml:"from" json:"from"`
+	// Direction as the targets see it: both, out (what they send is lost), in
+	// (what is sent to them is lost).
+	Direction string `yaml:"direction" json:"direction"`
+
+	mu   sync.Mutex
+	cut  *cut.Cut
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// Peers are words and places. In a scenario it is one, or a list.
+type Peers []string
+
+// UnmarshalYAML reads one or several.
+func (p *Peers) UnmarshalYAML(v *yaml.Node) error {
+	if v.Kind == yaml.ScalarNode {
+		*p = Peers{v.Value}
+		return nil
+	}
+	var list []string
+	if err := v.Decode(&list); err != nil {
+		return fmt.Errorf("line %d: a peer, or a list of peers: %w", v.Line, err)
+	}
+	*p = list
+	return nil
+}
+
+// peerWords are the roles behind each word of From.
+var peerWords = map[string][]clusters.Role{
+	"apiservers":    {clusters.ControlPlane, clusters.LoadBalancer},
+	"control-plane": {clusters.ControlPlane},
+	"workers":       {clusters.Worker},
+	"nodes":         {clusters.ControlPlane, clusters.Worker},
+	"all":           {clusters.ControlPlane, clusters.Worker, clusters.LoadBalancer},
+}
+
+var placePattern = regexp.MustCompile(`^(control-plane|worker|load-balancer)\[\d+\]$`)
+
+// Validate implements Validator.
+func (f *Partition) Validate() []error {
+	var errs []error
+	if len(f.From) == 0 {
+		errs = append(errs, errors.New("from: say from whom: apiservers, control-plane, workers, nodes, all, or places such as worker[1]"))
+	}
+	for _, p := range f.From {
+		if _, ok := peerWords[p]; !ok && !placePattern.MatchString(p) {
+			errs = append(errs, fmt.Errorf("from: %q is none of apiservers, control-plane, workers, nodes, all, nor a place such as worker[1]", p))
+		}
+	}
+	if !slices.Contains([]string{"both", "in", "out"}, f.Direction) {
+		errs = append(errs, fmt.Errorf("direction: %q is none of both, in, out (as the target sees it)", f.Direction))
+	}
+	return errs
+}
+
+// Describe implements Describer.
+func (f *Partition) Describe(targets []string) []string {
+	arrow := map[string]string{"both": "<->", "in": "<-", "out": "->"}[f.Direction]
+	return each(targets, "nft add element bridge gameday-TAG pairs { %s "+arrow+" "+strings.Join(f.From, ", ")+" timeout "+cutTTL.String()+" }, refreshed each "+cutRefresh.String())
+}
+
+// peers are the nodes of From that are no targets.
+func (f *Partition) peers(env Env) ([]clusters.Node, error) {
+	var out []clusters.Node
+	for _, n := range env.Cluster.Nodes() {
+		hit := slices.ContainsFunc(f.From, func(p string) bool {
+			return p == clusters.Place(n) || slices.Contains(peerWords[p], n.Role())
+		})
+		if hit && !isTarget(env, n) {
+			out = append(out, n)
+		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("cut off from %s: no node of the cluster is meant by that", strings.Join(f.From, ", "))
+	}
+	return out, nil
+}
+
+func link(ctx context.Context, n clusters.Node) (clusters.Link, error) {
+	l, ok := n.(clusters.Network)
+	if !ok {
+		return clusters.Link{}, fmt.Errorf("%s does not show its link (capability %s)", n.Name(), clusters.CapNetwork)
+	}
+	return l.Link(ctx)
+}
+
+// pairs are what is to be cut, by the addresses that the nodes have now.
+func (f *Partition) pairs(ctx context.Context, env Env) (pairs []cut.Pair, bridge string, err error) {
+	peers, err := f.peers(env)
+	if err != nil {
+		return nil, "", err
+	}
+	links := map[string]clusters.Link{}
+	for _, n := range slices.Concat(env.Targets, peers) {
+		l, err := link(ctx, n)
+		if err != nil {
+			return nil, "", err
+		}
+		links[n.Name()] = l
+		if l.BridgeNetNS != links[env.Targets[0].Name()].BridgeNetNS {
+			return nil, "", fmt.Errorf("%s and %s are on different bridges, and no pair of addresses is seen by both", n.Name(), env.Targets[0].Name())
+		}
+	}
+	for _, t := range env.Targets {
+		for _, p := range peers {
+			target, peer := links[t.Name()].MAC, links[p.Name()].MAC
+			if f.Direction != "in" {
+				pairs = append(pairs, cut.Pair{Src: target, Dst: peer})
+			}
+			if f.Direction != "out" {
+				pairs = append(pairs, cut.Pair{Src: peer, Dst: target})
+			}
+		}
+	}
+	return pairs, links[env.Targets[0].Name()].BridgeNetNS, nil
+}
+
+// Inject resolves the addresses anew each time: a container that was restarted
+// has another one.
+func (f *Partition) Inject(ctx context.Context, env Env) error {
+	pairs, bridge, err := f.pairs(ctx, env)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cut == nil {
+		if f.cut, err = cut.Open(env.Tag, bridge); err != nil {
+			f.cut = nil
+			return err
+		}
+		keep, stop := context.WithTimeout(context.WithoutCancel(ctx), env.MaxHold)
+		f.stop, f.done = stop, make(chan struct{})
+		go refresh(keep, f.cut, f.done, env.Log)
+	}
+	return f.cut.Set(pairs, min(cutTTL, max(env.MaxHold, time.Millisecond)))
+}
+
+// refresh keeps the cut alive. One that has expired is not made again here: the
+// proof finds it lost.
+func refresh(ctx context.Context, c *cut.Cut, done chan struct{}, log func(string, ...any)) {
+	defer close(done)
+	tick := time.NewTicker(cutRefresh)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if err := c.Refresh(cutTTL); err != nil {
+				log("keep the partition: %v", err)
+			}
+		}
+	}
+}
+
+// Heal in another process has nothing to do where the kernel knows the owner of
+// the table; elsewhere it removes it.
+func (f *Partition) Heal(ctx context.Context, env Env) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cut != nil {
+		f.stop()
+		<-f.done
+		err := f.cut.Close()
+		f.cut = nil
+		return err
+	}
+	var errs []error
+	swept := map[string]bool{}
+	for _, n := range env.Targets {
+		l, err := link(ctx, n)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if swept[l.BridgeNetNS] {
+			continue
+		}
+		swept[l.BridgeNetNS] = true
+		left, err := cut.Sweep(l.BridgeNetNS, env.Tag)
+		for _, t := range left {
+			if t.Held {
+				err = errors.Join(err, fmt.Errorf("table bridge %s belongs to a living process: its pairs expire %s after that hangs", t.Table, cutTTL))
+			}
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Prove looks from inside the targets who answers.
+func (f *Partition) Prove(ctx context.Context, env Env) (Effect, error) {
+	peers, err := f.peers(env)
+	if err != nil {
+		return Effect{}, err
+	}
+	var mu sync.Mutex
+	var controls []string
+	var last time.Time
+	e, err := lookAt(ctx, env.Targets, func(ctx context.Context, n clusters.Node) (seen, error) {
+		s, control, at, err := f.from(ctx, env, n, peers)
+		mu.Lock()
+		defer mu.Unlock()
+		controls = append(controls, control)
+		if at.After(last) {
+			last = at
+		}
+		return s, err
+	})
+	if err != nil {
+		return e, err
+	}
+	slices.Sort(controls)
+	e.Control, e.At = strings.Join(slices.Compact(controls), ", "), last
+	return e, nil
+}
+
+// from looks at the peers from inside one target.
+func (f *Partition) from(ctx context.Context, env Env, n clusters.Node, peers []clusters.Node) (seen, string, time.Time, error) {
+	own, err := link(ctx, n)
+	if err != nil {
+		return seen{}, "", time.Time{}, err
+	}
+	ctlName, ctl, err := f.control(ctx, env, own, peers)
+	if err != nil {
+		return seen{}, "", time.Time{}, err
+	}
+	var addrs []netip.Addr
+	var nets []string
+	for _, p := range peers {
+		l, err := link(ctx, p)
+		if err != nil {
+			return seen{}, "", time.Time{}, err
+		}
+		a, err := ipv4(l)
+		if err != nil {
+			return seen{}, "", time.Time{}, fmt.Errorf("%s: %w", p.Name(), err)
+		}
+		addrs, nets = append(addrs, a), append(nets, l.NetNS)
+	}
+	before, err := echoes(nets)
+	if err != nil {
+		return seen{}, "", time.Time{}, err
+	}
+	found, err := reach.Look(ctx, own.NetNS, append(addrs, ctl), reachWindow)
+	at := time.Now()
+	if err != nil {
+		return seen{}, "", at, fmt.Errorf("%s: %w", n.Name(), err)
+	}
+	after, err := echoes(nets)
+	if err != nil {
+		return seen{}, "", at, err
+	}
+	c := found[len(found)-1]
+	if c.State != reach.Answering {
+		return seen{}, "", at, fmt.Errorf("%s: the control does not answer either: %s", n.Name(), c)
+	}
+	s := seen{broken: true, whole: true}
+	var lines []string
+	for i, p := range found[:len(found)-1] {
+		s.broken = s.broken && p.State == reach.Silent && f.arrived(after[i]-before[i], p.Sent)
+		s.whole = s.whole && p.State == reach.Answering
+		lines = append(lines, fmt.Sprintf("%s %s (%d/%d echoes, %d arrived there)", clusters.Place(peers[i]), p.State, p.Answered, p.Sent, after[i]-before[i]))
+	}
+	s.evidence = strings.Join(lines, ", ")
+	return s, fmt.Sprintf("%s answers %s (%d/%d echoes)", ctlName, clusters.Place(n), c.Answered, c.Sent), at, nil
+}
+
+// arrived tells the direction: with the way in cut, what the target sends must
+// still arrive (all but the newest few), and only the answers are lost; with the
+// way out cut nothing may.
+func (f *Partition) arrived(n, sent int) bool {
+	if f.Direction == "in" {
+		return n >= sent/2
+	}
+	return n < max(sent/2, 1)
+}
+
+// control is somebody who must go on answering: a node outside the cut, or else
+// the bridge's own host, to which no frame is dropped.
+func (f *Partition) control(ctx context.Context, env Env, own clusters.Link, peers []clusters.Node) (string, netip.Addr, error) {
+	for _, n := range env.Cluster.Nodes() {
+		if isTarget(env, n) || slices.ContainsFunc(peers, func(p clusters.Node) bool { return p.Name() == n.Name() }) {
+			continue
+		}
+		l, err := link(ctx, n)
+		if err != nil {
+			continue // down itself: no control
+		}
+		if a, err := ipv4(l); err == nil {
+			return clusters.Place(n), a, nil
+		}
+	}
+	a, err := gateway(procFile(own.NetNS, "route"))
+	if err != nil {
+		return "", a, fmt.Errorf("nobody can be the control: %w", err)
+	}
+	return "the bridge's host " + a.String(), a, nil
+}
+
+func ipv4(l clusters.Link) (netip.Addr, error) {
+	for _, a := range l.IPs {
+		if a.Is4() {
+			return a, nil
+		}
+	}
+	return netip.Addr{}, errors.New("its link has no IPv4 address, which the proof needs")
+}
+
+// procFile is a file of /proc/PID/net, for the namespace /proc/PID/ns/net.
+func procFile(netns, name string) string {
+	return filepath.Join(filepath.Dir(filepath.Dir(netns)), "net", name)
+}
+
+// gateway is the default gateway in a file like /proc/net/route.
+func gateway(route string) (netip.Addr, error) {
+	b, err := os.ReadFile(route)
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("default gateway: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) < 3 || f[1] != "00000000" {
+			continue
+		}
+		raw, err := hex.DecodeString(f[2]) // in the byte order of this machine: little-endian on amd64 and arm64
+		if err != nil || len(raw) != 4 {
+			return netip.Addr{}, fmt.Errorf("%s: %q is no gateway", route, f[2])
+		}
+		return netip.AddrFrom4([4]byte{raw[3], raw[2], raw[1], raw[0]}), nil
+	}
+	return netip.Addr{}, fmt.Errorf("%s has no default route", route)
+}
+
+// echoes are the ICMP echo requests that each namespace has received.
+func echoes(nets []string) ([]int, error) {
+	var out []int
+	for _, ns := range nets {
+		n, err := inEchos(procFile(ns, "snmp"))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+// inEchos reads Icmp InEchos (RFC 2011) from a file like /proc/net/snmp, which
+// has a line of names and a line of values for each protocol.
+func inEchos(snmp string) (int, error) {
+	f, err := os.Open(snmp)
+	if err != nil {
+		return 0, fmt.Errorf("count echo requests: %w", err)
+	}
+	defer f.Close()
+	var names []string
+	for s := bufio.NewScanner(f); s.Scan(); {
+		fields := strings.Fields(s.Text())
+		switch {
+		case len(fields) == 0 || fields[0] != "Icmp:":
+		case names == nil:
+			names = fields
+		default:
+			i := slices.Index(names, "InEchos")
+			if i < 0 || i >= len(fields) {
+				return 0, fmt.Errorf("%s has no InEchos", snmp)
+			}
+			return strconv.Atoi(fields[i])
+		}
+	}
+	return 0, fmt.Errorf("%s has no counters of ICMP", snmp)
+}
