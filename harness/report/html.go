@@ -128,7 +128,7 @@ func spans(d slo.Document) map[string]*span {
 
 // finding is a line of the list of departures.
 type finding struct {
-	at                                   time.Duration
+	at                                  time.Duration
 	Clock, Level, Class, What, Evidence string
 }
 
@@ -162,17 +162,12 @@ func findings(h *history.History, d slo.Document) []finding {
 	}
 	for _, p := range d.Phases {
 		if p.Departed != "" {
-			add(fromMs(p.Began), "fail", p.Name+": "+p.Departed, p.Seen)
+			add(fromMs(p.Began), string(p.Verdict), p.Name+": "+p.Departed, p.Seen)
 		}
 	}
 	for _, f := range d.Faults {
-		switch {
-		case f.State == "stuck":
-			add(h.Last, "fail", f.Name+" could not be undone", f.Error)
-		case f.ProvenAt == nil:
-			add(fromMs(f.RequestedAt), "inconclusive", f.Name+" was not proven", f.Error)
-		case f.OverlapMs <= 0 && f.Phase != "":
-			add(fromMs(*f.ProvenAt), "inconclusive", f.Name+" did not overlap "+f.Phase, "")
+		if f.Verdict != slo.Pass {
+			add(fromMs(f.RequestedAt), string(f.Verdict), "fault "+f.Name+": "+f.Reason, f.Error)
 		}
 	}
 	if h.End == nil {

@@ -40,13 +40,8 @@ func JUnit(h *history.History, d slo.Document) ([]byte, error) {
 	}
 	for _, f := range d.Faults {
 		kind, message := "", ""
-		switch {
-		case f.State == "stuck":
-			kind, message = "not undone", "the fault could not be undone"
-		case f.ProvenAt == nil:
-			kind, message = string(slo.Inconclusive), "the fault was not proven: "+f.Error
-		case f.GoneAt == nil:
-			kind, message = "not undone", "the fault was not seen to be gone"
+		if f.Verdict != slo.Pass {
+			kind, message = string(f.Verdict), f.Reason
 		}
 		var took float64
 		if f.ProvenAt != nil && f.GoneAt != nil {
@@ -59,8 +54,8 @@ func JUnit(h *history.History, d slo.Document) ([]byte, error) {
 			continue
 		}
 		kind, message := "", ""
-		if p.Departed != "" {
-			kind, message = string(slo.Fail), p.Departed
+		if p.Verdict != slo.Pass {
+			kind, message = string(p.Verdict), p.Departed
 		}
 		add("phase", p.Name, (p.Ended-p.Began)/1000, kind, message, p.Seen)
 	}

@@ -325,4 +325,3 @@ func podLanes(h *history.History) []lane {
 	}
 	return out
 }
-

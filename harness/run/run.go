@@ -27,15 +27,7 @@ import (
 	"gameday/scenarios"
 )
 
-// Bounds of the stages that a scenario does not bound itself.
 const (
-	// boundSteady is how long the steady state may take to be reached.
-	boundSteady = 5 * time.Minute
-	// boundCollect bounds the collection of logs, boundFinal the last checks.
-	boundCollect = 3 * time.Minute
-	boundFinal   = 2 * time.Minute
-	// boundDelete bounds the removal of the cluster.
-	boundDelete = 2 * time.Minute
 	// usageEvery is how often the harness records what it uses itself.
 	usageEvery = 15 * time.Second
 )
@@ -52,8 +44,9 @@ type Config struct {
 	Provider clusters.Provider
 	// Prepare makes the machine ready (Docker, images) before the cluster.
 	Prepare func(ctx context.Context, say clusters.Say) error
-	// Targets of the upgrade; nil for a scenario without one.
-	Targets func(ctx context.Context, say clusters.Say) (upgrade.Targets, error)
+	// Images makes sure that all node images are there, and gives the targets of
+	// the upgrade (nil for a scenario without one).
+	Images func(ctx context.Context, say clusters.Say) (upgrade.Targets, error)
 	// Replace puts patched module trees under test.
 	Replace map[string]string
 	// Open finds a cluster for the guard and for healing.
@@ -65,6 +58,9 @@ type Config struct {
 	// Terminal shows the run to the person who waits.
 	Terminal *report.Terminal
 }
+
+// cluster is the name of the run's cluster.
+func (c Config) cluster() string { return "gd-" + c.ID }
 
 // Result of a run.
 type Result struct {
@@ -116,8 +112,11 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	runErr := r.run(ctx)
 	end := history.End{NotUndone: r.notUndone}
 	if runErr != nil {
-		end.Interrupted, end.Reason = true, oneLine(runErr)
+		end.Interrupted, end.Reason = ctx.Err() != nil, oneLine(runErr)
 		r.log.Printf("the run ended early: %v", runErr)
+		if !end.Interrupted {
+			r.rec.Add(history.Event{Finding: &history.Finding{Level: "inconclusive", What: "the run ended early", Evidence: oneLine(runErr)}})
+		}
 	}
 	r.rec.Add(history.Event{Usage: sample.SelfUsage()})
 	r.rec.Add(history.Event{End: &end})
@@ -129,9 +128,6 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 		return res, fmt.Errorf("%w: %w", ErrHarness, err)
 	}
 	cfg.Terminal.Verdict(res.Document, cfg.Dir, cfg.Rerun)
-	if runErr != nil && ctx.Err() == nil {
-		return res, runErr
-	}
 	return res, nil
 }
 
@@ -149,21 +145,16 @@ func (r *runner) run(ctx context.Context) (err error) {
 		return err
 	}
 	var targets upgrade.Targets
-	if r.scenario.Upgrade != nil {
-		if err := r.stage(ctx, "images", func(ctx context.Context) (text string, err error) {
-			targets, err = r.cfg.Targets(ctx, r.say)
-			if err != nil {
-				return "", err
-			}
-			return fmt.Sprintf("%s ready to be loaded, etcd %s", r.scenario.Upgrade.To, targets.Etcd()), nil
-		}); err != nil {
-			return err
-		}
+	if err := r.stage(ctx, "images", func(ctx context.Context) (text string, err error) {
+		targets, err = r.cfg.Images(ctx, r.say)
+		return "node images are there", err
+	}); err != nil {
+		return err
 	}
 	if err := r.stage(ctx, "create", func(ctx context.Context) (text string, err error) {
 		c := r.scenario.Cluster
 		r.cluster, err = r.cfg.Provider.Create(ctx, clusters.Spec{
-			Name: "gd-" + r.cfg.ID, Run: r.cfg.ID, Version: c.Version,
+			Name: r.cfg.cluster(), Run: r.cfg.ID, Version: c.Version,
 			ControlPlanes: c.ControlPlanes, Workers: c.Workers, Replace: r.cfg.Replace,
 		}, r.say)
 		return fmt.Sprintf("%s gd-%s: %d control planes + %d workers, %s", r.cfg.Provider.Name(), r.cfg.ID, c.ControlPlanes, c.Workers, c.Version), err
@@ -212,7 +203,7 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 	go r.usage(ctx)
 
 	if err := r.stage(ctx, "steady", func(ctx context.Context) (string, error) {
-		err := r.wait(ctx, fmt.Sprintf("%s of steady state", r.scenario.Steady), boundSteady+r.scenario.Steady, func(ctx context.Context) string {
+		err := r.wait(ctx, fmt.Sprintf("%s of steady state", r.scenario.Steady), plan.BoundSteady+r.scenario.Steady, func(ctx context.Context) string {
 			return r.steady(ctx, r.scenario.Steady, r.scenario.Cluster.Version)
 		})
 		return r.samplers.Summary(), err
@@ -223,10 +214,19 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 	p := newPhases()
 	w := newWindows(ctx, r, p)
 	w.start()
-	err = r.stage(ctx, "upgrade", func(ctx context.Context) (string, error) { return r.body(ctx, p, w, targets) })
+	name := "upgrade"
+	if r.scenario.Upgrade == nil {
+		name = "run"
+	}
+	err = r.stage(ctx, name, func(ctx context.Context) (string, error) { return r.body(ctx, p, w, targets) })
 	p.finish()
 	if err == nil && r.scenario.Upgrade == nil {
 		w.wg.Wait() // windows end by themselves, each bounded by its maxHold
+	}
+	if err != nil && ctx.Err() == nil {
+		// An upgrade that fails is what the run found, not a failure of the run.
+		r.rec.Add(history.Event{Finding: &history.Finding{Level: "fail", What: "the upgrade did not reach its end", Evidence: oneLine(err)}})
+		err = nil
 	}
 	healErr := r.stage(context.WithoutCancel(ctx), "heal", func(context.Context) (string, error) {
 		r.notUndone = w.healAll()
@@ -291,6 +291,12 @@ func (r *runner) body(ctx context.Context, p *phases, w *windows, targets upgrad
 			e.Expected = expected(u, ph.Path)
 			r.rec.AddAt(ph.At, history.Event{Phase: &e})
 			p.publish(ph.Path, ph.State)
+			if ph.State == upgrade.Ended && ph.Outcome != upgrade.Blocked {
+				// The plan's budget counts on these being gone before the next node.
+				if err := w.gone(ctx, r.cfg.Plan.Gone(ph.Path)); err != nil {
+					r.log.Printf("%s: %v", ph.Path, err)
+				}
+			}
 		},
 		Blocked: func(ctx context.Context, step upgrade.Step, outcome upgrade.Outcome, cause error) error {
 			tries[step.Phase]++
@@ -304,12 +310,8 @@ func (r *runner) body(ctx context.Context, p *phases, w *windows, targets upgrad
 		Output: r.files.step,
 		Say:    r.say,
 	})
-	if err != nil && context.Cause(ctx) != nil {
-		err = errors.Join(context.Cause(ctx), err)
-	}
 	if err != nil {
-		r.rec.Add(history.Event{Finding: &history.Finding{Level: "fail", What: "the upgrade did not reach its end", Evidence: oneLine(err)}})
-		return "", fmt.Errorf("upgrade: %w", err)
+		return "", err
 	}
 	return "every node at " + u.To, nil
 }
@@ -332,7 +334,7 @@ func expected(u *scenarios.Upgrade, path string) string {
 // finish takes the last looks, then stops every prober while its target is
 // still there.
 func (r *runner) finish(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), boundFinal)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.BoundFinal)
 	defer cancel()
 	return r.stage(ctx, "final", func(ctx context.Context) (string, error) {
 		r.workload.Stop()
@@ -343,7 +345,7 @@ func (r *runner) finish(ctx context.Context) error {
 
 // collect gathers the logs. Its failure is told and hides nothing.
 func (r *runner) collect(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), boundCollect)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.BoundCollect)
 	defer cancel()
 	dir := filepath.Join(r.cfg.Dir, "logs")
 	err := r.stage(ctx, "collect", func(ctx context.Context) (string, error) { return dir, r.cluster.Collect(ctx, dir) })
@@ -359,7 +361,7 @@ func (r *runner) remove(ctx context.Context) error {
 		r.say("the cluster is kept: gameday clusters delete %s", r.cluster.Name())
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), boundDelete)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.BoundDelete)
 	defer cancel()
 	return r.stage(ctx, "delete", func(ctx context.Context) (string, error) {
 		return "nothing is left", r.cfg.Provider.Delete(ctx, r.cluster.Name())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,27 +22,29 @@ type windows struct {
 	r       *runner
 	phases  *phases
 	wg      sync.WaitGroup
+	done    map[string]chan struct{} // by id; closed when proven gone, stuck, or never opened
 	mu      sync.Mutex
-	open    map[string]chan struct{} // by id; closed when proven gone, or stuck
 	stuck   []string
 	endings context.CancelCauseFunc // closes every window that is open
 	ending  context.Context
 }
 
 func newWindows(ctx context.Context, r *runner, p *phases) *windows {
-	w := &windows{r: r, phases: p, open: map[string]chan struct{}{}}
+	w := &windows{r: r, phases: p, done: map[string]chan struct{}{}}
 	w.ending, w.endings = context.WithCancelCause(ctx)
+	for _, f := range r.scenario.Faults {
+		w.done[f.ID] = make(chan struct{})
+	}
 	return w
 }
 
 // start lets every fault wait for its window.
 func (w *windows) start() {
 	for _, f := range w.r.scenario.Faults {
-		w.wg.Add(1)
-		go func() {
-			defer w.wg.Done()
+		w.wg.Go(func() {
+			defer close(w.done[f.ID])
 			w.one(w.ending, f)
-		}()
+		})
 	}
 }
 
@@ -54,25 +57,34 @@ func (w *windows) healAll() []string {
 	return w.stuck
 }
 
-// idle waits until no injection is open.
-func (w *windows) idle(ctx context.Context) error {
-	for {
-		w.mu.Lock()
-		var next chan struct{}
-		for _, c := range w.open {
-			next = c
-			break
-		}
-		w.mu.Unlock()
-		if next == nil {
-			return nil
+// gone waits until the faults are gone (or stuck, or never came): of those
+// given, the ones whose phase has begun.
+func (w *windows) gone(ctx context.Context, ids []string) error {
+	for _, f := range w.r.scenario.Faults {
+		if !slices.Contains(ids, f.ID) {
+			continue
 		}
 		select {
-		case <-next:
+		case <-w.phases.gate(f.Begin.Phase, upgrade.Began):
+		default:
+			continue // its window did not open
+		}
+		select {
+		case <-w.done[f.ID]:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+	return nil
+}
+
+// idle waits until no fault is open.
+func (w *windows) idle(ctx context.Context) error {
+	var all []string
+	for _, f := range w.r.scenario.Faults {
+		all = append(all, f.ID)
+	}
+	return w.gone(ctx, all)
 }
 
 // one is the life of one fault of the scenario.
@@ -84,6 +96,11 @@ func (w *windows) one(ctx context.Context, f scenarios.Fault) {
 	}
 	if !w.await(ctx, f) {
 		record("unproven", fmt.Sprintf("its window never opened: %s did not begin", f.Begin.Phase))
+		return
+	}
+	// Those that the plan counts on to be gone by now.
+	if err := w.gone(ctx, w.r.cfg.Plan.Waits(f.ID)); err != nil {
+		record("unproven", err.Error())
 		return
 	}
 	kind, ok := faults.Lookup(f.Fault)
@@ -119,16 +136,6 @@ func (w *windows) one(ctx context.Context, f scenarios.Fault) {
 		record("unproven", err.Error())
 		return
 	}
-	done := make(chan struct{})
-	w.mu.Lock()
-	w.open[f.ID] = done
-	w.mu.Unlock()
-	defer func() {
-		w.mu.Lock()
-		delete(w.open, f.ID)
-		w.mu.Unlock()
-		close(done)
-	}()
 	// The window may end, or the run be interrupted, at any moment from here:
 	// Stop always runs, and takes its own time.
 	if err := in.Start(ctx); err != nil {

@@ -1,0 +1,225 @@
+// Package report holds the test that opens the report page in a real browser
+// and checks what a reader would see.
+package report
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+
+	"gameday/harness/history"
+	"gameday/harness/report"
+	"gameday/harness/slo"
+)
+
+// keep is where the page and its screenshots stay for a person to look at.
+var keep = flag.String("keep", "", "folder to keep the page and its screenshots in")
+
+func TestReport(t *testing.T) {
+	RegisterFailHandler(Fail)
+	suite, reporter := GinkgoConfiguration()
+	if suite.LabelFilter == "" {
+		suite.LabelFilter = "!browser" // needs Chromium: only when asked for
+	}
+	RunSpecs(t, "the report page", suite, reporter)
+}
+
+var _ = Describe("report.html", Label("browser"), Ordered, func() {
+	var browser context.Context
+	var dir string
+
+	BeforeAll(func(ctx SpecContext) {
+		dir = *keep
+		if dir == "" {
+			dir = GinkgoT().TempDir()
+		}
+		h := example(dir)
+		doc := slo.Make(h, slo.Judge(h, []slo.Named{{Name: "api.availability", Checker: checker("api.availability")}}))
+		page, err := report.HTML(h, doc)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(os.WriteFile(filepath.Join(dir, "report.html"), page, 0o644)).To(Succeed())
+
+		alloc, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
+			chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WindowSize(1280, 900),
+			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
+			chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true))...)
+		DeferCleanup(stop)
+		var end context.CancelFunc
+		browser, end = chromedp.NewContext(alloc)
+		DeferCleanup(end)
+		Expect(chromedp.Run(browser, chromedp.Navigate("file://"+filepath.Join(dir, "report.html")), chromedp.WaitVisible("#tl svg rect"))).To(Succeed())
+	}, NodeTimeout(time.Minute))
+
+	text := func(sel string) string {
+		GinkgoHelper()
+		var s string
+		Expect(chromedp.Run(browser, chromedp.Text(sel, &s, chromedp.ByQuery))).To(Succeed())
+		return s
+	}
+	eval := func(js string, into any) {
+		GinkgoHelper()
+		Expect(chromedp.Run(browser, chromedp.Evaluate(js, into))).To(Succeed())
+	}
+	shot := func(name string) {
+		GinkgoHelper()
+		var png []byte
+		Expect(chromedp.Run(browser, chromedp.FullScreenshot(&png, 90))).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(dir, name), png, 0o644)).To(Succeed())
+	}
+
+	It("says first whether it held, and why not", func(SpecContext) {
+		Expect(text("#banner")).To(And(ContainSubstring("FAIL"), ContainSubstring("v1.36.1 → v1.37.0"), ContainSubstring("gameday run example --seed 7")))
+		Expect(text("#cause")).NotTo(BeEmpty())
+		shot("wide.png")
+	}, NodeTimeout(time.Minute))
+
+	It("tells the verdict without colour", func(SpecContext) {
+		Expect(text("table tbody tr.fail .v")).To(HavePrefix("✗"))
+	}, NodeTimeout(time.Minute))
+
+	It("draws every lane: phases, faults, nodes, API, etcd, cron slots, pods", func(SpecContext) {
+		var lanes []string
+		eval(`[...document.querySelectorAll("#tl svg text.g")].map(e => e.textContent)`, &lanes)
+		Expect(lanes).To(HaveLen(7))
+		var bad int
+		eval(`document.querySelectorAll("#tl svg .b-bad").length`, &bad)
+		Expect(bad).To(BeNumerically(">=", 2), "an outage on each of two series")
+		var missed int
+		eval(`document.querySelectorAll("#tl svg .d-miss").length`, &missed)
+		Expect(missed).To(Equal(1))
+	}, NodeTimeout(time.Minute))
+
+	It("tells what and when on hover", func(SpecContext) {
+		var tip string
+		eval(`(() => { const e = document.querySelector("#tl svg .b-fault"), r = e.getBoundingClientRect();
+			e.dispatchEvent(new PointerEvent("pointermove", {bubbles: true, clientX: r.x + 2, clientY: r.y + 2}));
+			return document.getElementById("tip").textContent })()`, &tip)
+		Expect(tip).To(And(ContainSubstring("etcd.stop"), ContainSubstring("port refused"), ContainSubstring("UTC")))
+	}, NodeTimeout(time.Minute))
+
+	It("zooms to the evidence of a promise on a click, and back with a key", func(SpecContext) {
+		var before, after, back string
+		labels := `[...document.querySelectorAll("#tl svg g text.t")].map(e => e.textContent).join(" ")`
+		eval(labels, &before)
+		Expect(chromedp.Run(browser, chromedp.Click("tr[data-from]", chromedp.ByQuery))).To(Succeed())
+		eval(labels, &after)
+		Expect(after).NotTo(Equal(before))
+		shot("zoomed.png")
+		eval(`document.querySelector("#tl svg").dispatchEvent(new KeyboardEvent("keydown", {key: "0"})); `+labels, &back)
+		Expect(back).To(Equal(before))
+	}, NodeTimeout(time.Minute))
+
+	It("can be read on a phone, in the dark, and in print", func(SpecContext) {
+		Expect(chromedp.Run(browser, chromedp.EmulateViewport(390, 844), chromedp.WaitVisible("#tl svg rect"))).To(Succeed())
+		var wide bool
+		eval(`document.documentElement.scrollWidth > innerWidth + 1`, &wide)
+		Expect(wide).To(BeFalse(), "the page must not scroll sideways on a phone")
+		shot("phone.png")
+		Expect(chromedp.Run(browser, chromedp.EmulateViewport(1280, 900), dark(true))).To(Succeed())
+		var bg string
+		eval(`getComputedStyle(document.body).backgroundColor`, &bg)
+		Expect(bg).To(Equal("rgb(20, 23, 26)"))
+		shot("dark.png")
+		Expect(chromedp.Run(browser, dark(false))).To(Succeed())
+	}, NodeTimeout(time.Minute))
+
+	It("stays quick with a million samples", func(SpecContext) {
+		var size int
+		eval(`document.getElementById("data").textContent.length`, &size)
+		Expect(size).To(BeNumerically("<", 400_000), "the page holds aggregates, not samples")
+		var took float64
+		eval(`(() => { const t = performance.now(); dispatchEvent(new Event("resize")); return performance.now() - t })()`, &took)
+		AddReportEntry("redraw", fmt.Sprintf("%.1f ms", took))
+	}, NodeTimeout(time.Minute))
+
+	It("uses no network", func(SpecContext) {
+		var n int
+		eval(`performance.getEntriesByType("resource").length`, &n)
+		Expect(n).To(BeZero())
+	}, NodeTimeout(time.Minute))
+})
+
+func checker(name string) slo.Checker {
+	GinkgoHelper()
+	k, ok := slo.Lookup(name)
+	Expect(ok).To(BeTrue(), name)
+	return k.New()
+}
+
+// example is a history with one of everything, written and read as a run does.
+func example(dir string) *history.History {
+	GinkgoHelper()
+	path := filepath.Join(dir, "history.jsonl")
+	Expect(os.RemoveAll(path)).To(Succeed())
+	r, err := history.Create(path, history.Run{ID: "x1", Scenario: "example", Seed: 7, Gameday: "test", Provider: "kind", Strategy: "kubeadm", From: "v1.36.1", To: "v1.37.0", Rerun: "gameday run example --seed 7"}, nil)
+	Expect(err).NotTo(HaveOccurred())
+	t0 := r.Began()
+	at := func(ms int, e history.Event) { r.AddAt(t0.Add(time.Duration(ms)*time.Millisecond), e) }
+	for i, s := range []string{"steady", "upgrade"} {
+		at(i*1000, history.Event{Stage: &history.Stage{Name: s, State: "began"}})
+		if s == "steady" {
+			at(900, history.Event{Stage: &history.Stage{Name: s, State: "ended"}})
+		}
+	}
+	for i, p := range []string{"control-plane[0]", "control-plane[1]", "worker[0]"} {
+		at(0, history.Event{Node: &history.Node{Name: "gd-" + p, Place: p, Ready: "True", Version: "v1.36.1"}})
+		at(20000+i*5000, history.Event{Node: &history.Node{Name: "gd-" + p, Place: p, Ready: "Unknown", Version: "v1.36.1"}})
+		at(24000+i*5000, history.Event{Node: &history.Node{Name: "gd-" + p, Place: p, Ready: "True", Version: "v1.37.0"}})
+	}
+	at(5000, history.Event{Phase: &history.Phase{Path: "upgrade", State: "began"}})
+	at(6000, history.Event{Phase: &history.Phase{Path: "upgrade/control-plane[1]", Node: "gd-cp2", State: "began", Expected: "proceed"}})
+	at(8000, history.Event{Phase: &history.Phase{Path: "upgrade/control-plane[1]/etcd", Node: "gd-cp2", State: "began"}})
+	for _, s := range []string{"requested", "armed", "injected"} {
+		at(9000, history.Event{Injection: &history.Injection{ID: "drop-etcd", Fault: "etcd.stop", Targets: []string{"control-plane[0]"}, State: s, Phase: "upgrade/control-plane[1]/etcd"}})
+	}
+	at(9084, history.Event{Injection: &history.Injection{ID: "drop-etcd", Fault: "etcd.stop", Targets: []string{"control-plane[0]"}, State: "proven", Phase: "upgrade/control-plane[1]/etcd", Proof: "member unhealthy, port refused", Control: "control-plane[2] serves"}})
+	at(29000, history.Event{Injection: &history.Injection{ID: "drop-etcd", Fault: "etcd.stop", State: "healing"}})
+	at(29500, history.Event{Injection: &history.Injection{ID: "drop-etcd", Fault: "etcd.stop", State: "healed"}})
+	at(33000, history.Event{Injection: &history.Injection{ID: "drop-etcd", Fault: "etcd.stop", State: "gone", Proof: "serves again"}})
+	at(30000, history.Event{Phase: &history.Phase{Path: "upgrade/control-plane[1]/etcd", Node: "gd-cp2", State: "ended", Outcome: "proceeded", Seen: "member serves 3.7.0"}})
+	at(40000, history.Event{Phase: &history.Phase{Path: "upgrade/control-plane[1]", Node: "gd-cp2", State: "ended", Outcome: "proceeded", Expected: "proceed"}})
+	at(50000, history.Event{Phase: &history.Phase{Path: "upgrade", State: "ended", Outcome: "proceeded"}})
+	at(0, history.Event{Etcd: &history.Etcd{Node: "gd-cp", Version: "3.6.8", Leader: true, Healthy: true}})
+	at(9100, history.Event{Etcd: &history.Etcd{Node: "gd-cp", Version: "3.6.8", Err: "refused"}})
+	at(32000, history.Event{Etcd: &history.Etcd{Node: "gd-cp", Version: "3.6.8", Healthy: true}})
+	for id, e := range []string{"lb", "gd-cp"} {
+		at(0, history.Event{Series: &history.Series{ID: id, Verb: "read", Conn: "reused", Endpoint: e, Period: 5 * time.Millisecond, Deadline: time.Second}})
+	}
+	// A million samples would take minutes to write; what the page holds must
+	// not depend on their number, so 24,000 show it as well.
+	for i := range 12000 {
+		for id := range 2 {
+			s := &history.Sample{Series: id, OK: true, Code: 200, Took: time.Duration(2+math.Abs(math.Sin(float64(i)/300))*20) * time.Millisecond}
+			if i > 2000+id*100 && i < 4000 {
+				s.OK, s.Code, s.Err = false, 0, "connection refused"
+			}
+			at(i*5, history.Event{Sample: s})
+		}
+	}
+	for i := range 5 {
+		name := fmt.Sprintf("cron-%d", i)
+		slot := t0.Add(time.Duration(i*10) * time.Second)
+		at(i*10000+500, history.Event{Job: &history.Job{Name: name, UID: name, CronJob: "cron", CronJobUID: "c", Slot: slot, Created: slot}})
+		p := &history.Pod{Name: name + "-x", UID: name, Owner: "Job/" + name, Phase: "Running", Created: slot}
+		if i != 3 {
+			p.Started = slot.Add(time.Duration(i) * time.Second)
+		}
+		at(i*10000+900, history.Event{Pod: p})
+	}
+	at(58000, history.Event{Finding: &history.Finding{Level: "note", What: "some logs could not be collected <script>alert(1)</script>", Evidence: "worker[0]: timeout"}})
+	at(59000, history.Event{Stage: &history.Stage{Name: "final", State: "began"}})
+	at(60000, history.Event{End: &history.End{}})
+	Expect(r.Close()).To(Succeed())
+	h, err := history.Load(path)
+	Expect(err).NotTo(HaveOccurred())
+	return h
+}
