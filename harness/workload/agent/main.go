@@ -1,0 +1,150 @@
+// Command agent is what the pods of the workload run. It is built at run time
+// from this source, which is embedded in gameday, and uses the standard library
+// only.
+//
+//	agent job --for 20s    runs so long, whatever signal comes, and exits 0
+//	agent serve            serves HTTP on :8080 until SIGTERM
+//
+// Both print lines of JSON on stdout: one at their start, one each second, one
+// at their end, each with the wall clock in nanoseconds and the pod's uid.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// line is what is printed. Seq counts the lines of this process.
+type line struct {
+	At    int64  `json:"at"` // wall clock, ns
+	Seq   int64  `json:"seq"`
+	Pod   string `json:"pod"`
+	UID   string `json:"uid"`
+	Node  string `json:"node"`
+	Event string `json:"event"` // start, alive, signal, end
+}
+
+type printer struct {
+	seq  atomic.Int64
+	pod  string
+	uid  string
+	node string
+}
+
+func (p *printer) print(event string) {
+	// One write for each line: lines of several goroutines do not mix.
+	b, err := json.Marshal(line{time.Now().UnixNano(), p.seq.Add(1), p.pod, p.uid, p.node, event})
+	if err == nil {
+		_, err = os.Stdout.Write(append(b, '\n'))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+}
+
+// alive prints a line each second until ctx ends.
+func (p *printer) alive(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			p.print("alive")
+		}
+	}
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "agent:", err)
+		os.Exit(1) //nolint:forbidigo // this is a main
+	}
+}
+
+func run() error {
+	if len(os.Args) < 2 {
+		return errors.New("want job or serve")
+	}
+	p := &printer{pod: os.Getenv("POD_NAME"), uid: os.Getenv("POD_UID"), node: os.Getenv("NODE_NAME")}
+	p.print("start")
+	defer p.print("end")
+	switch os.Args[1] {
+	case "job":
+		flags := flag.NewFlagSet("job", flag.ContinueOnError)
+		long := flags.Duration("for", time.Second, "how long it runs")
+		if err := flags.Parse(os.Args[2:]); err != nil {
+			return err
+		}
+		return job(p, *long)
+	case "serve":
+		flags := flag.NewFlagSet("serve", flag.ContinueOnError)
+		addr := flags.String("listen", ":8080", "address to serve on")
+		linger := flags.Duration("linger", time.Second, "how long it serves on after SIGTERM, while it is taken out of the Service")
+		if err := flags.Parse(os.Args[2:]); err != nil {
+			return err
+		}
+		return serve(p, *addr, *linger)
+	}
+	return fmt.Errorf("unknown command %q: want job or serve", os.Args[1])
+}
+
+// job runs to its end. SIGTERM is told and does not end it: work that is worth
+// finishing uses the grace period.
+func job(p *printer, long time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), long) //nolint:forbidigo // this is a main
+	defer cancel()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	go p.alive(ctx)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-signals:
+			p.print("signal")
+		}
+	}
+}
+
+// serve answers /readyz and / until SIGTERM; then /readyz fails, and after the
+// linger it ends when the requests in flight have their answers.
+func serve(p *printer, addr string, linger time.Duration) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	alive, quiet := context.WithCancel(context.Background())
+	defer quiet()
+	go p.alive(alive)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if ctx.Err() != nil {
+			http.Error(w, "terminating", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, p.pod, p.uid) })
+	server := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- server.ListenAndServe() }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	p.print("signal")
+	<-time.After(linger)
+	end, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	return server.Shutdown(end)
+}
