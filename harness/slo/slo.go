@@ -21,9 +21,19 @@ const (
 	Inconclusive Verdict = "inconclusive"
 )
 
+// Worse returns the worse of two verdicts: fail, inconclusive, pass.
+func Worse(a, b Verdict) Verdict {
+	for _, v := range []Verdict{Fail, Inconclusive} {
+		if a == v || b == v {
+			return v
+		}
+	}
+	return Pass
+}
+
 // Evidence is where the reader can see it.
 type Evidence struct {
-	From time.Duration `json:"from"` // since the run began
+	From time.Duration `json:"from"` // ns since the run began
 	To   time.Duration `json:"to"`
 	Text string        `json:"text"`
 	// During lists the faults (proven intervals) and phases that overlap it.
@@ -32,9 +42,11 @@ type Evidence struct {
 
 // Result of one promise.
 type Result struct {
+	// Name stays the same from run to run. One checker may judge several
+	// promises, each a Result of its own.
 	Name    string  `json:"name"`
 	Verdict Verdict `json:"verdict"`
-	// Budget, Observed and ErrorBar are in Unit ("ms", "count", "%", "s").
+	// Budget, Observed and ErrorBar are in Unit ("s", "count", "replica-s").
 	Budget   float64 `json:"budget"`
 	Observed float64 `json:"observed"`
 	ErrorBar float64 `json:"errorBar"`
@@ -54,10 +66,17 @@ type Checker interface {
 	Check(h *history.History) []Result
 }
 
+// Validator is a checker that checks its parameters beyond their types.
+type Validator interface {
+	// Validate returns every problem, each naming the parameter and the mend.
+	Validate() []error
+}
+
 // Kind is a line of the catalogue.
 type Kind struct {
 	Name, Doc string
 	// Source of the default thresholds.
 	Source string
-	New    func() Checker
+	// New returns a checker with its default parameters, to be decoded into.
+	New func() Checker
 }

@@ -1,0 +1,288 @@
+package slo
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"gameday/harness/history"
+)
+
+// APIAvailability promises that the API answers: reads from the watch cache,
+// quorum reads, writes and watches, each judged by itself (api.read,
+// api.quorum-read, api.write, api.watch). An outage counts from the start of
+// the first bad sample; a sample that is refused by the API server counts as
+// bad just as one that is not answered.
+type APIAvailability struct {
+	// Longest outage that is allowed on any judged series.
+	Longest time.Duration `yaml:"longest"`
+	// Total down time that is allowed on any judged series; 0 does not judge it.
+	Total time.Duration `yaml:"total"`
+	// P99 of the answer times of good requests; 0 does not judge it.
+	P99 time.Duration `yaml:"p99"`
+	// Watch is the longest time that a watch may be closed or silent while
+	// there was something to tell.
+	Watch time.Duration `yaml:"watch"`
+	// Endpoints that are judged: lb, direct (every API server by itself), or
+	// places such as control-plane[1]. The others are told as evidence.
+	Endpoints []string `yaml:"endpoints"`
+	// Late is how late a sample may start before it is left out.
+	Late time.Duration `yaml:"late"`
+	// Min is the least number of samples of each judged series.
+	Min int `yaml:"min"`
+}
+
+// Words of Endpoints.
+const (
+	endpointLB     = "lb"
+	endpointDirect = "direct"
+)
+
+func newAPIAvailability() Checker {
+	return &APIAvailability{
+		Longest: 5 * time.Second, P99: 5 * time.Second, Watch: 60 * time.Second,
+		Endpoints: []string{endpointLB}, Late: lateBound, Min: 100,
+	}
+}
+
+// Validate implements Validator.
+func (c *APIAvailability) Validate() []error {
+	errs := notNegative(map[string]time.Duration{"total": c.Total, "p99": c.P99})
+	errs = append(errs, positive(map[string]time.Duration{"longest": c.Longest, "watch": c.Watch, "late": c.Late})...)
+	if c.Min < 1 {
+		errs = append(errs, fmt.Errorf("min: %d samples prove nothing; give at least 1", c.Min))
+	}
+	if len(c.Endpoints) == 0 {
+		errs = append(errs, fmt.Errorf("endpoints: none would be judged; name %s, %s or a place such as control-plane[0]", endpointLB, endpointDirect))
+	}
+	for _, e := range c.Endpoints {
+		if e != endpointLB && e != endpointDirect && !strings.HasSuffix(e, "]") {
+			errs = append(errs, fmt.Errorf("endpoints: %q is neither %s, %s nor a place such as control-plane[0]", e, endpointLB, endpointDirect))
+		}
+	}
+	return errs
+}
+
+// verbs in the order of their results.
+var verbs = []string{"read", "quorum-read", "write"}
+
+// Check implements Checker.
+func (c *APIAvailability) Check(h *history.History) []Result {
+	around := look(h)
+	in, why := measured(h)
+	places := map[string]string{} // place of each node
+	for _, n := range h.Nodes {
+		places[n.V.Name] = n.V.Place
+	}
+	out := make([]Result, 0, len(verbs)+1)
+	for _, v := range verbs {
+		out = append(out, c.verb(h, v, in, why, places, around))
+	}
+	return append(out, c.watch(h, in, why, places, around))
+}
+
+// judges says whether the promise is about an endpoint.
+func (c *APIAvailability) judges(endpoint string, places map[string]string) bool {
+	return slices.ContainsFunc(c.Endpoints, func(e string) bool {
+		return e == endpoint || e == endpointDirect && endpoint != endpointLB || e == places[endpoint]
+	})
+}
+
+// via says how an endpoint is reached.
+func via(endpoint string, places map[string]string) string {
+	switch p := places[endpoint]; {
+	case endpoint == endpointLB:
+		return "via lb"
+	case p != "":
+		return "at " + p
+	}
+	return "at " + endpoint
+}
+
+func (c *APIAvailability) verb(h *history.History, verb string, in span, why string, places map[string]string, around surroundings) Result {
+	r := Result{Name: "api." + verb, Unit: "s", Budget: seconds(c.Longest), Promise: c.promise()}
+	var g grounds
+	if why != "" {
+		g.doubt("%s", why)
+	}
+	for _, e := range c.Endpoints {
+		if !strings.HasSuffix(e, "]") {
+			continue
+		}
+		if !slices.Contains(slices.Collect(maps.Values(places)), e) {
+			g.doubt("no node at %s is in the record", e)
+		}
+	}
+	var worst Outage
+	outages, judged := 0, 0
+	var apart []string
+	for _, id := range slices.Sorted(maps.Keys(h.Series)) {
+		s := h.Series[id]
+		if s.Verb != verb {
+			continue
+		}
+		name := fmt.Sprintf("%s (%s)", via(s.Endpoint, places), s.Conn)
+		t := tell(h.Samples[id], s.Period, in, c.Late)
+		if !c.judges(s.Endpoint, places) {
+			if len(t.outages) > 0 {
+				apart = append(apart, name)
+				around.apart(&r, name, t)
+			}
+			continue
+		}
+		judged++
+		r.Samples += t.judged
+		r.Excluded += t.late + t.unsent + t.outside
+		outages += len(t.outages)
+		if w := c.series(&g, name, t, h, in); w.Length() >= worst.Length() {
+			worst = w
+		}
+		for _, o := range t.outages {
+			around.evidence(&r, o.span(), fmt.Sprintf("%s %s down for %s (+-%s): %s", verb, name, length(o.Length()), length(o.ErrorBar()), o.Cause))
+		}
+		leftOut(&g, name, t)
+	}
+	if judged == 0 {
+		g.doubt("no %s was sampled %s", verb, strings.Join(c.Endpoints, ", "))
+	}
+	r.Observed, r.ErrorBar = seconds(worst.Length()), seconds(worst.ErrorBar())
+	if outages == 0 && judged > 0 {
+		g.note("no outage in %d samples", r.Samples)
+	} else if judged > 0 {
+		g.note("%s", count(outages, "outage", "outages"))
+	}
+	if len(apart) > 0 {
+		g.note("not judged, but down for a while: %s", strings.Join(apart, ", "))
+	}
+	g.decide(&r)
+	return r
+}
+
+// series judges one series and returns its longest outage.
+func (c *APIAvailability) series(g *grounds, name string, t tally, h *history.History, in span) Outage {
+	var worst Outage
+	var least, most time.Duration
+	for _, o := range t.outages {
+		least, most = least+o.Least(), most+o.Most()
+		if o.Length() > worst.Length() {
+			worst = o
+		}
+		say := fmt.Sprintf("outage of %s (+-%s) %s at %s", length(o.Length()), length(o.ErrorBar()), name, clock(o.FirstBad))
+		switch {
+		case o.least() > c.Longest:
+			g.fail("%s", say)
+		case o.Open:
+			g.doubt("%s, which had not ended when the samplers stopped", say)
+		case o.Most() > c.Longest && o.starved():
+			g.doubt("%s, in which %s started late or not at all: the harness was starved", say, count(o.Late, "sample", "samples"))
+		case o.Most() > c.Longest:
+			g.doubt("%s: too close to the budget for its error bar", say)
+		}
+	}
+	if len(t.outages) > 0 {
+		sum := (least + most) / 2
+		say := fmt.Sprintf("down for %s (+-%s) in all %s, %.2f %% available", length(sum), length((most-least)/2), name, 100*(1-sum.Seconds()/(in.to-in.from).Seconds()))
+		if c.Total > 0 {
+			g.limit(seconds(least), seconds(most), seconds(c.Total), say)
+		} else {
+			g.note("%s", say)
+		}
+	}
+	if t.blind > c.Longest {
+		g.doubt("no sample %s for %s from %s on: an outage could hide there", name, length(t.blind), clock(t.blindAt))
+	}
+	if t.judged < c.Min {
+		g.doubt("%s %s, at least %d are needed", count(t.judged, "sample", "samples"), name, c.Min)
+	}
+	if t.starved() {
+		g.doubt("the harness was starved: of %d samples %s %d started more than %s late and %d were not sent", t.judged+t.late+t.unsent, name, t.late, length(c.Late), t.unsent)
+	}
+	if c.P99 > 0 && len(t.took) > 0 {
+		p := percentile(t.took, 0.99)
+		if p > c.P99 {
+			g.fail("p99 of good answers %s is %s", name, length(p))
+		}
+	}
+	for _, gap := range gaps(h, in, "sampler", "sampler/") {
+		hidden := slices.ContainsFunc(t.outages, func(o Outage) bool { return o.FirstBad <= gap.From && gap.To <= o.LastBad })
+		if !hidden { // within an outage it changes nothing
+			g.doubt("%s", gapText([]history.Gap{gap}))
+		}
+	}
+	return worst
+}
+
+// leftOut tells what was not judged of a series.
+func leftOut(g *grounds, name string, t tally) {
+	var parts []string
+	if t.outside > 0 {
+		parts = append(parts, fmt.Sprintf("%d outside the judged time", t.outside))
+	}
+	if t.late > 0 {
+		parts = append(parts, fmt.Sprintf("%d late", t.late))
+	}
+	if t.unsent > 0 {
+		parts = append(parts, fmt.Sprintf("%d not sent", t.unsent))
+	}
+	if len(parts) > 0 {
+		g.note("left out %s: %s", name, strings.Join(parts, ", "))
+	}
+}
+
+// apart tells in one piece of evidence what a series that is not judged saw.
+func (s surroundings) apart(r *Result, name string, t tally) {
+	var sum time.Duration
+	var worst Outage
+	for _, o := range t.outages {
+		sum += o.Length()
+		if o.Length() >= worst.Length() {
+			worst = o
+		}
+	}
+	s.evidence(r, worst.span(), fmt.Sprintf("not judged: %s %s, %s in all, the longest %s (+-%s): %s", name,
+		count(len(t.outages), "outage", "outages"), length(sum), length(worst.Length()), length(worst.ErrorBar()), worst.Cause))
+}
+
+func (c *APIAvailability) promise() string {
+	p := "no outage longer than " + length(c.Longest)
+	if c.Total > 0 {
+		p += ", no more than " + length(c.Total) + " in all"
+	}
+	if c.P99 > 0 {
+		p += ", p99 of good answers <= " + length(c.P99)
+	}
+	return p + " (" + strings.Join(c.Endpoints, ", ") + ")"
+}
+
+// positive and notNegative check durations, by parameter name.
+func positive(d map[string]time.Duration) []error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(d)) {
+		if d[name] <= 0 {
+			errs = append(errs, fmt.Errorf("%s: %s is no bound; give a duration above 0", name, d[name]))
+		}
+	}
+	return errs
+}
+
+func notNegative(d map[string]time.Duration) []error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(d)) {
+		if d[name] < 0 {
+			errs = append(errs, fmt.Errorf("%s: %s is below 0", name, d[name]))
+		}
+	}
+	return errs
+}
+
+func noneBelowZero(n map[string]int) []error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(n)) {
+		if n[name] < 0 {
+			errs = append(errs, fmt.Errorf("%s: %d is below 0", name, n[name]))
+		}
+	}
+	return errs
+}

@@ -1,0 +1,54 @@
+package slo
+
+// The numbers come from what Kubernetes, etcd and the clouds themselves hold:
+//
+//   - API: github.com/kubernetes/community sig-scalability/slos (p99 <= 1 s in the
+//     steady state); etcd's election timeout of 1 s and its request timeout of
+//     5 s + 2 elections (go.etcd.io/etcd/server/v3 config, ReqTimeout), which
+//     bound what a lost leader costs.
+//   - Watches: HTTP/2 health checks find a dead connection after 30 s + 15 s
+//     (k8s.io/apimachinery pkg/util/net/http.go), plus back-off.
+//   - CronJobs: k8s.io/kubernetes@v1.37.0 pkg/controller/cronjob; a controller
+//     manager's lease is taken over within 15 to 24 s, plus the pod's own start.
+//   - Pods: 300 s of toleration (plugin/pkg/admission/defaulttolerationseconds),
+//     5 s to start (sig-scalability/slos/pod_startup_latency.md).
+
+// Catalogue lists every checker, in the order of `gameday list slos`.
+func Catalogue() []Kind {
+	return []Kind{
+		{
+			Name:   "api.availability",
+			Doc:    "the API answers reads, quorum reads, writes and watches: longest outage, p99 (api.read, api.quorum-read, api.write, api.watch)",
+			Source: "one fault at a time: an apiserver or the etcd leader killed costs <= 5 s behind a health-checked load balancer (etcd election 1-2 s); watches <= 60 s (HTTP/2 health check 45 s + back-off)",
+			New:    newAPIAvailability,
+		},
+		{
+			Name:   "cron.start-latency",
+			Doc:    "every slot of every CronJob starts a container in time, none is missed or started twice (cron.start-latency, cron.missed, cron.duplicate, cron.overlap)",
+			Source: "p99 <= 60 s while one fault is active: leader change of kube-controller-manager <= 24 s, node and API recovery; 0 missed for outages shorter than the interval less 25 s",
+			New:    newCronStartLatency,
+		},
+		{
+			Name:   "pods.ledger",
+			Doc:    "no pod is lost: every deletion has a lawful cause, nothing restarts, hangs or falls below its budget, no job is killed (pods.unexplained, pods.restarts, pods.stuck-pending, pods.below-budget, jobs.killed)",
+			Source: "taint eviction only after 300 s of toleration; 0 unexplained, 0 restarts; pending <= 90 s after a heal; ready replicas >= minAvailable but for those on a node under fault, back <= 60 s after the heal",
+			New:    newPodsLedger,
+		},
+		{
+			Name:   "writes.kept",
+			Doc:    "every acknowledged write is on every etcd member, and all members hold the same data",
+			Source: "etcd promises durability of what it acknowledged: 0 lost",
+			New:    newWritesKept,
+		},
+	}
+}
+
+// Lookup finds a checker by name.
+func Lookup(name string) (Kind, bool) {
+	for _, k := range Catalogue() {
+		if k.Name == name {
+			return k, true
+		}
+	}
+	return Kind{}, false
+}

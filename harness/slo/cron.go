@@ -1,0 +1,495 @@
+package slo
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"gameday/harness/history"
+)
+
+// CronStartLatency promises that every slot of every CronJob starts a container
+// in time, none is missed, none is started twice, and those that forbid it
+// never overlap: cron.start-latency, cron.missed, cron.duplicate and, if a
+// CronJob has the policy Forbid, cron.overlap.
+//
+// Latency is from the slot to the first start of a container of the Job's pods,
+// over all slots: one that never started counts as longer than any bound.
+type CronStartLatency struct {
+	// P99 of the latency; 0 does not judge it.
+	P99 time.Duration `yaml:"p99"`
+	// Max of the latency; 0 does not judge it.
+	Max time.Duration `yaml:"max"`
+	// Percentile is one more percentile, such as 99.99, that must be Within.
+	Percentile float64       `yaml:"percentile"`
+	Within     time.Duration `yaml:"within"`
+	// Missed and Duplicates are how many are allowed.
+	Missed     int `yaml:"missed"`
+	Duplicates int `yaml:"duplicates"`
+	// Min is the least number of slots.
+	Min int `yaml:"min"`
+}
+
+func newCronStartLatency() Checker {
+	return &CronStartLatency{P99: 60 * time.Second, Min: 10}
+}
+
+// apiSecond is the resolution of times in the Kubernetes API: a time is cut to
+// the second, so that what it says lies up to a second before what it was.
+const apiSecond = time.Second
+
+// Validate implements Validator.
+func (c *CronStartLatency) Validate() []error {
+	errs := notNegative(map[string]time.Duration{"p99": c.P99, "max": c.Max, "within": c.Within})
+	if c.P99 == 0 && c.Max == 0 && c.Within == 0 {
+		errs = append(errs, fmt.Errorf("p99: no latency would be judged; give p99, max, or percentile and within"))
+	}
+	if (c.Percentile != 0) != (c.Within != 0) {
+		errs = append(errs, fmt.Errorf("percentile: percentile and within belong together; give both or none"))
+	}
+	if c.Percentile < 0 || c.Percentile > 100 {
+		errs = append(errs, fmt.Errorf("percentile: %v is not between 0 and 100", c.Percentile))
+	}
+	errs = append(errs, noneBelowZero(map[string]int{"missed": c.Missed, "duplicates": c.Duplicates})...)
+	if c.Min < 1 {
+		errs = append(errs, fmt.Errorf("min: %d slots prove nothing; give at least 1", c.Min))
+	}
+	return errs
+}
+
+// bound is a percentile of the latency and its budget.
+type bound struct {
+	name   string
+	p      float64
+	budget time.Duration
+}
+
+func (c *CronStartLatency) bounds() []bound {
+	var out []bound
+	if c.P99 > 0 {
+		out = append(out, bound{"p99", 0.99, c.P99})
+	}
+	if c.Within > 0 {
+		out = append(out, bound{fmt.Sprintf("p%v", c.Percentile), c.Percentile / 100, c.Within})
+	}
+	if c.Max > 0 {
+		out = append(out, bound{"max", 1, c.Max})
+	}
+	return out
+}
+
+// Check implements Checker.
+func (c *CronStartLatency) Check(h *history.History) []Result {
+	around := look(h)
+	stop := stopped(h)
+	// A slot is judged only if it had time to break the longest bound.
+	slack := apiSecond
+	for _, b := range c.bounds() {
+		slack = max(slack, b.budget+apiSecond)
+	}
+	slots, unsure, err := Slots(h, stop)
+	var judged, young []Slot
+	for _, s := range slots {
+		if h.Run.Began.Add(stop).Sub(s.At) < slack {
+			young = append(young, s)
+		} else {
+			judged = append(judged, s)
+		}
+	}
+	w := cronWork{
+		h: h, around: around, stop: stop, slots: judged, all: slots, err: err,
+		young: len(young), unsure: unsure, excuses: map[slotKey]string{},
+	}
+	for _, s := range judged {
+		if len(s.Jobs) == 0 {
+			if why := lawful(h, s, stop); why != "" {
+				w.excuses[slotKey{s.CronJobUID, s.At.Unix()}] = why
+			}
+		}
+	}
+	out := []Result{c.latency(w), c.missed(w), c.duplicate(w)}
+	if slices.ContainsFunc(h.CronJobs, func(j history.Timed[history.CronJob]) bool { return j.V.Policy == "Forbid" }) {
+		out = append(out, c.overlap(w))
+	}
+	return out
+}
+
+// cronWork is what the four promises share.
+type cronWork struct {
+	h      *history.History
+	around surroundings
+	stop   time.Duration
+	// slots that are judged, all that were promised.
+	slots, all    []Slot
+	err           error
+	young, unsure int
+	// excuses say why a slot was missed lawfully.
+	excuses map[slotKey]string
+}
+
+func (w cronWork) lawful(s Slot) (string, bool) {
+	why, ok := w.excuses[slotKey{s.CronJobUID, s.At.Unix()}]
+	return why, ok
+}
+
+// at is a wall-clock time on the run's clock.
+func (w cronWork) at(t time.Time) time.Duration { return t.Sub(w.h.Run.Began) }
+
+// ready says what all promises need: schedules that can be read, and enough
+// slots.
+func (w cronWork) ready(g *grounds, r *Result, least int) {
+	if w.err != nil {
+		g.doubt("%v", w.err)
+	}
+	r.Samples, r.Excluded = len(w.slots), w.young+w.unsure
+	if len(w.h.CronJobs) == 0 {
+		g.doubt("no CronJob is in the record")
+	} else if len(w.slots) < least {
+		g.doubt("%s to judge, at least %d are needed", count(len(w.slots), "slot", "slots"), least)
+	}
+}
+
+// besides tells what was left out.
+func (w cronWork) besides(g *grounds) {
+	if w.young > 0 {
+		g.note("%s too young to be judged when the watches stopped", count(w.young, "slot was", "slots were"))
+	}
+	if w.unsure > 0 {
+		g.note("%s within a second of a change of the spec", count(w.unsure, "slot was", "slots were"))
+	}
+	manual := map[string]bool{}
+	for _, j := range w.h.Jobs {
+		if j.V.CronJob != "" && j.V.Slot.IsZero() {
+			manual[j.V.UID] = true
+		}
+	}
+	if len(manual) > 0 {
+		g.note("%s made by hand left out", count(len(manual), "Job", "Jobs"))
+	}
+}
+
+func (c *CronStartLatency) latency(w cronWork) Result {
+	r := Result{Name: "cron.start-latency", Unit: "s", ErrorBar: seconds(apiSecond)}
+	bounds := c.bounds()
+	var words []string
+	for _, b := range bounds {
+		words = append(words, b.name+" <= "+length(b.budget))
+	}
+	r.Promise = "slot to first container: " + strings.Join(words, ", ")
+	var g grounds
+	w.ready(&g, &r, c.Min)
+
+	strictest := forever
+	for _, b := range bounds {
+		strictest = min(strictest, b.budget)
+	}
+	var late []time.Duration
+	var worst, waited time.Duration // longest latency; longest wait for a start that never came
+	never, excused, early, blind := 0, 0, 0, 0
+	for _, s := range w.slots {
+		if _, ok := w.lawful(s); ok {
+			excused++
+			continue
+		}
+		from := w.at(s.At)
+		took, until := forever, w.stop
+		if !s.Started.IsZero() {
+			took = s.Started.Sub(s.At)
+			until = w.at(s.Started)
+		}
+		late = append(late, took)
+		if took <= strictest {
+			worst = max(worst, took)
+			if took < -apiSecond {
+				early++
+			}
+			continue
+		}
+		slot := fmt.Sprintf("%s: slot %s", s.CronJob, s.At.Format("15:04:05"))
+		switch {
+		case took < forever:
+			worst = max(worst, took)
+			w.around.evidence(&r, span{from, until}, fmt.Sprintf("%s started %s late", slot, length(took)))
+		case len(s.Jobs) > 0:
+			w.around.evidence(&r, span{from, until}, slot+" never started: its Job's pods started no container")
+		default:
+			w.around.evidence(&r, span{from, until}, slot+" never started: no Job was made")
+		}
+		if took == forever {
+			never++
+			waited = max(waited, w.stop-from)
+		}
+		if list := gaps(w.h, span{from, until}, jobSources...); len(list) > 0 {
+			if blind++; blind == 1 {
+				g.doubt("%s was late or not seen, and %s", slot, gapText(list))
+			}
+		}
+	}
+	r.Excluded += excused
+	if early > 0 {
+		g.doubt("%s before the slot: the clocks of cluster and schedule disagree", count(early, "container started", "containers started"))
+	}
+	r.Budget = seconds(bounds[0].budget)
+	for i, b := range bounds {
+		if len(late) == 0 {
+			break
+		}
+		p := percentile(late, b.p)
+		say, value := b.name+" is "+length(p), p
+		if p == forever {
+			say, value = fmt.Sprintf("%s never started (waited %s)", b.name, length(waited)), waited
+		}
+		if i == 0 || p > b.budget {
+			r.Observed, r.Budget = seconds(value), seconds(b.budget)
+		}
+		// A time of the API is cut to the second: the latency is in [p, p+1 s).
+		switch {
+		case p > b.budget && blind > 0:
+			g.doubt("%s", say)
+		case p > b.budget:
+			g.fail("%s", say)
+		case p+apiSecond > b.budget:
+			g.doubt("%s: too close to the budget for its error bar", say)
+		default:
+			g.note("%s", say)
+		}
+	}
+	if len(late) > never {
+		g.note("the latest start was %s after its slot", length(worst))
+	}
+	if never > 0 {
+		g.note("%s", count(never, "slot never started", "slots never started"))
+	}
+	if excused > 0 {
+		g.note("%s lawfully", count(excused, "slot was missed", "slots were missed"))
+	}
+	w.besides(&g)
+	g.decide(&r)
+	return r
+}
+
+// forever is the latency of a slot that never started.
+const forever = time.Duration(math.MaxInt64)
+
+// jobSources are the sources that say whether a slot started.
+var jobSources = []string{"watch/jobs", "watch/pods", "watch/cronjobs"}
+
+func (c *CronStartLatency) missed(w cronWork) Result {
+	r := Result{Name: "cron.missed", Unit: "count", Budget: float64(c.Missed), Promise: fmt.Sprintf("no more than %d slots missed", c.Missed)}
+	if c.Missed == 0 {
+		r.Promise = "no slot missed"
+	}
+	var g grounds
+	w.ready(&g, &r, c.Min)
+	missed := 0
+	var excuses []string
+	var unseen []history.Gap
+	for _, s := range w.slots {
+		if len(s.Jobs) > 0 {
+			continue
+		}
+		from := w.at(s.At)
+		to := min(w.at(s.Next), w.stop)
+		text := fmt.Sprintf("%s: slot %s has no Job", s.CronJob, s.At.Format("15:04:05"))
+		if why, ok := w.lawful(s); ok {
+			r.Excluded++
+			excuses = append(excuses, why)
+			w.around.evidence(&r, span{from, to}, text+", lawfully: "+why)
+			continue
+		}
+		if list := gaps(w.h, span{from, to}, "watch/jobs"); len(list) > 0 {
+			unseen = append(unseen, list[0])
+			r.Excluded++
+			continue
+		}
+		missed++
+		w.around.evidence(&r, span{from, to}, text)
+	}
+	r.Observed = float64(missed)
+	if missed > c.Missed {
+		g.fail("%s missed", count(missed, "slot was", "slots were"))
+	} else {
+		g.note("%d missed of %s", missed, count(len(w.slots), "slot", "slots"))
+	}
+	if len(unseen) > 0 {
+		g.doubt("%s without a Job, and %s", count(len(unseen), "slot is", "slots are"), gapText(unseen))
+	}
+	if len(excuses) > 0 {
+		g.note("%s lawfully: %s", count(len(excuses), "more was missed", "more were missed"), excuses[0])
+	}
+	w.besides(&g)
+	g.decide(&r)
+	return r
+}
+
+// lawful says why a slot without a Job breaks no law; "" if that cannot be
+// proven. A slot may be missed if at every moment until the next one (or until
+// its starting deadline) the controller could not write, or was forbidden to
+// start.
+func lawful(h *history.History, s Slot, stop time.Duration) string {
+	from := s.At.Sub(h.Run.Began)
+	to := s.Next.Sub(h.Run.Began)
+	if s.Deadline > 0 {
+		to = min(to, from+s.Deadline)
+	}
+	if to > stop {
+		return ""
+	}
+	if s.Policy == "Forbid" {
+		for _, j := range jobSpans(h, s.CronJobUID) {
+			// Times are cut to the second; only what is sure counts.
+			if j.started+apiSecond <= from && (j.finished == 0 || j.finished >= to) {
+				return "policy Forbid, and Job " + j.name + " ran all the while"
+			}
+		}
+	}
+	if noWrites(h, span{from, to}) {
+		return "no API server took a write all the while"
+	}
+	return ""
+}
+
+// noWrites says that every API server surely refused or swallowed writes during
+// the whole of a span.
+func noWrites(h *history.History, in span) bool {
+	down := map[string]bool{}
+	for id, s := range h.Series {
+		if s.Verb != "write" || s.Endpoint == endpointLB {
+			continue
+		}
+		out := slices.ContainsFunc(Outages(h, id), func(o Outage) bool {
+			return !o.starved() && o.FirstBad <= in.from && in.to <= o.LastBad && o.sure >= in.to-in.from
+		})
+		if was, ok := down[s.Endpoint]; ok {
+			out = out && was
+		}
+		down[s.Endpoint] = out
+	}
+	if len(down) == 0 {
+		return false
+	}
+	servers, _ := etcdMembers(h) // kubeadm puts both on each control plane
+	for _, n := range servers {
+		if _, ok := down[n]; !ok {
+			return false // one that nobody wrote to
+		}
+	}
+	for _, out := range down {
+		if !out {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *CronStartLatency) duplicate(w cronWork) Result {
+	r := Result{Name: "cron.duplicate", Unit: "count", Budget: float64(c.Duplicates), Promise: fmt.Sprintf("no more than %d slots started twice", c.Duplicates)}
+	if c.Duplicates == 0 {
+		r.Promise = "no slot started twice"
+	}
+	var g grounds
+	w.ready(&g, &r, c.Min)
+	// A slot that is too young to be late can be a duplicate all the same.
+	r.Samples, r.Excluded = len(w.all), w.unsure
+	twice := 0
+	for _, s := range w.all {
+		if len(s.Jobs) < 2 {
+			continue
+		}
+		twice += len(s.Jobs) - 1
+		w.around.evidence(&r, span{w.at(s.At), min(w.at(s.Next), w.stop)}, fmt.Sprintf("%s: slot %s has %d Jobs: %s", s.CronJob, s.At.Format("15:04:05"), len(s.Jobs), some(s.Jobs)))
+	}
+	r.Observed = float64(twice)
+	if twice > c.Duplicates {
+		g.fail("%s more than once", count(twice, "Job was made for a slot", "Jobs were made for slots"))
+	} else {
+		g.note("%d of %s", twice, count(len(w.all), "slot", "slots"))
+	}
+	if list := gaps(w.h, span{0, w.stop}, "watch/jobs"); len(list) > 0 {
+		g.doubt("a Job may have come and gone unseen: %s", gapText(list))
+	}
+	g.decide(&r)
+	return r
+}
+
+func (c *CronStartLatency) overlap(w cronWork) Result {
+	r := Result{Name: "cron.overlap", Unit: "count", Promise: "no two Jobs of a CronJob with policy Forbid at once"}
+	var g grounds
+	w.ready(&g, &r, c.Min)
+	r.Samples, r.Excluded = 0, 0
+	seen := map[string]bool{}
+	overlaps := 0
+	for _, j := range w.h.CronJobs {
+		if j.V.Policy != "Forbid" || seen[j.V.UID] {
+			continue
+		}
+		seen[j.V.UID] = true
+		jobs := jobSpans(w.h, j.V.UID)
+		r.Samples += len(jobs)
+		var before string
+		var until time.Duration
+		for i, b := range jobs {
+			// Both times are cut to the second: less than that may be none.
+			if i > 0 && until-b.started >= apiSecond {
+				overlaps++
+				w.around.evidence(&r, span{b.started, until}, fmt.Sprintf("%s: %s started while %s ran", j.V.Name, b.name, before))
+			}
+			end := b.finished
+			if end == 0 {
+				end = w.stop
+			}
+			if i == 0 || end > until {
+				before, until = b.name, end
+			}
+		}
+	}
+	if r.Samples == 0 {
+		g.doubt("no Job of a CronJob with policy Forbid is in the record")
+	}
+	r.Observed = float64(overlaps)
+	if overlaps > 0 {
+		g.fail("%s, though Forbid (known before v1.37.0: kubernetes/kubernetes#136918)", count(overlaps, "Job started while another ran", "Jobs started while another ran"))
+	} else {
+		g.note("none among %s", count(r.Samples, "Job", "Jobs"))
+	}
+	if list := gaps(w.h, span{0, w.stop}, "watch/jobs"); len(list) > 0 {
+		g.doubt("a Job may have come and gone unseen: %s", gapText(list))
+	}
+	g.decide(&r)
+	return r
+}
+
+// jobSpan is when a Job of a CronJob ran; finished is 0 if it did not end.
+type jobSpan struct {
+	name              string
+	started, finished time.Duration
+}
+
+// jobSpans are the Jobs of a CronJob that started, in the order of their start.
+func jobSpans(h *history.History, cronJobUID string) []jobSpan {
+	at := map[string]int{}
+	var out []jobSpan
+	for _, j := range h.Jobs {
+		if j.V.CronJobUID != cronJobUID || j.V.Slot.IsZero() || j.V.Started.IsZero() {
+			continue
+		}
+		i, ok := at[j.V.UID]
+		if !ok {
+			i = len(out)
+			at[j.V.UID] = i
+			out = append(out, jobSpan{name: j.V.Name, started: j.V.Started.Sub(h.Run.Began)})
+		}
+		if out[i].finished == 0 {
+			switch {
+			case !j.V.Finished.IsZero():
+				out[i].finished = j.V.Finished.Sub(h.Run.Began)
+			case j.V.Deleted:
+				out[i].finished = j.At
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b jobSpan) int { return int(a.started - b.started) })
+	return out
+}

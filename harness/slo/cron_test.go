@@ -1,0 +1,273 @@
+package slo
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"gameday/harness/history"
+)
+
+// cronJob adds a CronJob that was created 5 s after the run began.
+func (b *book) cronJob(name, schedule string, change func(c *history.CronJob)) *book {
+	c := history.CronJob{Namespace: "ns", Name: name, UID: "uid-" + name, Schedule: schedule, Policy: "Allow", Created: wall(5)}
+	if change != nil {
+		change(&c)
+	}
+	return add(b, &b.h.CronJobs, 0, c)
+}
+
+// job adds a Job for a slot; its pod's container starts late seconds after the
+// slot, or never if late is negative. It runs for 2 s.
+func (b *book) job(cron string, slot, late float64, change func(j *history.Job)) *book {
+	n := len(b.h.Jobs)
+	j := history.Job{
+		Namespace: "ns", Name: fmt.Sprintf("%s-%d", cron, n), UID: fmt.Sprintf("job-%d", n),
+		CronJob: cron, CronJobUID: "uid-" + cron, Slot: wall(slot), Created: wall(slot), Started: wall(slot),
+	}
+	if late >= 0 {
+		j.Finished, j.Condition, j.Succeeded = wall(slot+late+2), "Complete", 1
+	}
+	if change != nil {
+		change(&j)
+	}
+	add(b, &b.h.Jobs, slot+.1, j)
+	p := history.Pod{Namespace: "ns", Name: j.Name + "-x", UID: "pod-" + j.UID, Owner: "Job/" + j.Name, OwnerUID: j.UID, Node: "w0", Phase: "Pending", Created: wall(slot)}
+	add(b, &b.h.Pods, slot+.2, p)
+	if late >= 0 {
+		p.Phase, p.Started = "Running", wall(slot+late)
+		add(b, &b.h.Pods, slot+late, p)
+		p.Phase, p.Finished = "Succeeded", wall(slot+late+2)
+		add(b, &b.h.Pods, slot+late+2, p)
+	}
+	return b
+}
+
+// minutes adds a Job for each minute of a run, each late, except those that skip
+// names by the second of their slot.
+func (b *book) minutes(cron string, to, late float64, skip ...float64) *book {
+slots:
+	for slot := 60.0; slot <= to; slot += 60 {
+		for _, s := range skip {
+			if s == slot {
+				continue slots
+			}
+		}
+		b.job(cron, slot, late, nil)
+	}
+	return b
+}
+
+func TestCronStartLatency(t *testing.T) {
+	// A run of 20 minutes has 20 slots; with bounds of 60 s the last one is too
+	// young to be judged.
+	const end = 1230
+	type results map[string]string // name: verdict and part of the reason
+	good := results{"cron.start-latency": "pass: p99 is 1.00 s", "cron.missed": "pass: 0 missed of 19 slots", "cron.duplicate": "pass: 0 of 20 slots"}
+	for _, c := range []struct {
+		name  string
+		set   func(c *CronStartLatency)
+		make  func(b *book)
+		want  results
+		check func(t *testing.T, list []Result)
+	}{
+		{name: "on time", make: func(b *book) { b.cronJob("a", "* * * * *", nil).minutes("a", 1200, 1) }, want: good, check: func(t *testing.T, list []Result) {
+			if r := list[0]; r.Samples != 19 || r.Excluded != 1 || r.Observed != 1 || r.Budget != 60 || r.ErrorBar != 1 {
+				t.Errorf("%+v", r)
+			}
+		}},
+		{name: "a slot too young to be judged may be missing", make: func(b *book) { b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1) }, want: results{
+			"cron.start-latency": "pass: ", "cron.missed": "pass: 0 missed of 19 slots; 1 slot was too young to be judged"}},
+		{name: "late", make: func(b *book) { b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600).job("a", 600, 61, nil) }, want: results{
+			"cron.start-latency": "fail: p99 is 61.0 s", "cron.missed": "pass: "}, check: func(t *testing.T, list []Result) {
+			if e := list[0].Evidence; len(e) != 1 || !strings.Contains(e[0].Text, "a: slot 10:10:00 started 61.0 s late") || e[0].From != sec(600) || e[0].To != sec(661) {
+				t.Errorf("%+v", e)
+			}
+		}},
+		{name: "as late as the budget", make: func(b *book) { b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600).job("a", 600, 60, nil) }, want: results{
+			"cron.start-latency": "inconclusive: p99 is 60.0 s: too close to the budget"}},
+		{name: "just within", make: func(b *book) { b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600).job("a", 600, 59, nil) }, want: results{
+			"cron.start-latency": "pass: p99 is 59.0 s"}},
+		{name: "never started", make: func(b *book) { b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600).job("a", 600, -1, nil) }, want: results{
+			"cron.start-latency": "fail: p99 never started (waited 10m30s)", "cron.missed": "pass: 0 missed"}, check: func(t *testing.T, list []Result) {
+			if r := list[0]; r.Observed != 630 || !strings.Contains(r.Evidence[0].Text, "pods started no container") {
+				t.Errorf("%+v", r)
+			}
+		}},
+		{name: "missed", make: func(b *book) { b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600) }, want: results{
+			"cron.start-latency": "fail: p99 never started", "cron.missed": "fail: 1 slot was missed", "cron.duplicate": "pass"}},
+		{name: "missed, allowed, and one more percentile", set: func(c *CronStartLatency) { c.Missed, c.P99, c.Percentile, c.Within = 1, 0, 90, 30*time.Second },
+			make: func(b *book) { b.cronJob("a", "* * * * *", nil).minutes("a", 1200, 1, 600) }, want: results{
+				"cron.start-latency": "pass: p90 is 1.00 s", "cron.missed": "pass: 1 missed of 19"}},
+		{name: "max", set: func(c *CronStartLatency) { c.Max = 20 * time.Second }, make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600).job("a", 600, 30, nil)
+		}, want: results{"cron.start-latency": "fail: max is 30.0 s"}},
+		{name: "a promise longer than the run", set: func(c *CronStartLatency) { c.Percentile, c.Within = 99.99, 20*time.Minute },
+			make: func(b *book) { b.cronJob("a", "* * * * *", nil).minutes("a", 1200, 1) }, want: results{
+				"cron.start-latency": "inconclusive: 0 slots to judge, at least 10 are needed"}},
+		{name: "not seen", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600).gap("watch/jobs", 590, 700)
+		}, want: results{
+			"cron.start-latency": "inconclusive: a: slot 10:10:00 was late or not seen, and watch/jobs has no data",
+			"cron.missed":        "inconclusive: 1 slot is without a Job, and watch/jobs has no data from 9:50.00",
+			"cron.duplicate":     "inconclusive: a Job may have come and gone unseen"}},
+		{name: "a gap that hides nothing", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1).gap("watch/pods", 590, 700)
+		}, want: results{"cron.start-latency": "pass", "cron.missed": "pass", "cron.duplicate": "pass"}},
+		{name: "twice", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1).job("a", 300, 50, nil)
+		}, want: results{"cron.start-latency": "pass: p99 is 1.00 s", "cron.duplicate": "fail: 1 Job was made for a slot more than once"}},
+		{name: "by hand", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1).job("a", 300, 50, func(j *history.Job) { j.Slot = time.Time{} })
+		}, want: results{"cron.start-latency": "pass", "cron.missed": "1 Job made by hand left out", "cron.duplicate": "pass"}},
+		{name: "no CronJob", make: func(*book) {}, want: results{"cron.start-latency": "inconclusive: no CronJob is in the record", "cron.missed": "inconclusive", "cron.duplicate": "inconclusive"}},
+		{name: "too few", make: func(b *book) { b.cronJob("a", "*/5 * * * *", nil) }, want: results{"cron.missed": "fail: 3 slots were missed; 3 slots to judge, at least 10 are needed"}},
+		{name: "bad schedule", make: func(b *book) { b.cronJob("a", "every day", nil) }, want: results{"cron.start-latency": `inconclusive: schedule "every day" of CronJob a`}},
+		{name: "clocks disagree", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1)
+			b.h.Pods[1].V.Started = wall(55)
+		}, want: results{"cron.start-latency": "inconclusive: 1 container started before the slot"}},
+		{name: "suspended for a while", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 300, 360)
+			c := b.h.CronJobs[0].V
+			c.Suspended = true
+			add(b, &b.h.CronJobs, 290, c)
+			c.Suspended = false
+			add(b, &b.h.CronJobs, 370, c)
+		}, want: results{"cron.missed": "pass: 0 missed of 17 slots"}},
+		{name: "changed within a second of a slot", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 300)
+			c := b.h.CronJobs[0].V
+			c.Policy = "Replace"
+			add(b, &b.h.CronJobs, 299.5, c)
+			add(b, &b.h.CronJobs, 700, c) // told again: no change
+		}, want: results{"cron.missed": "pass: 0 missed of 18 slots; 1 slot was too young to be judged when the watches stopped; 1 slot was within a second of a change"}},
+		{name: "deleted", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 780, 1)
+			c := b.h.CronJobs[0].V
+			c.Deleted = true
+			add(b, &b.h.CronJobs, 790, c)
+		}, want: results{"cron.missed": "pass: 0 missed of 13 slots"}},
+		{name: "missed, Forbid, lawful", make: func(b *book) {
+			b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Policy = "Forbid" }).minutes("a", 1200, 1, 540, 600)
+			b.job("a", 540, 118, nil)
+		}, want: results{"cron.missed": "pass: 0 missed of 19 slots; 1 more was missed lawfully: policy Forbid, and Job a-18 ran all the while", "cron.overlap": "pass: none among 19 Jobs",
+			"cron.start-latency": "fail: p99 is 118.0 s"}},
+		{name: "missed, Forbid, the Job ended before", make: func(b *book) {
+			b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Policy = "Forbid" }).minutes("a", 1200, 1, 540, 600)
+			b.job("a", 540, 100, nil)
+		}, want: results{"cron.missed": "fail: 1 slot was missed"}},
+		{name: "overlap", make: func(b *book) {
+			b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Policy = "Forbid" }).minutes("a", 1200, 1, 540)
+			b.job("a", 540, 61, nil)
+		}, want: results{"cron.overlap": "fail: 1 Job started while another ran, though Forbid"}},
+		{name: "one after the other is no overlap", make: func(b *book) {
+			b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Policy = "Forbid" }).minutes("a", 1200, 1, 540)
+			b.job("a", 540, 58, nil)
+		}, want: results{"cron.overlap": "pass: none among 20 Jobs"}},
+		{name: "missed, no API server wrote", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1200, 1, 600)
+			for i, e := range []string{"cp0", "cp1", "cp2"} {
+				b.series(i+1, "write", e, 1300, down(590, 670))
+			}
+		}, want: results{"cron.missed": "pass: 0 missed of 19 slots; 1 more was missed lawfully: no API server took a write", "cron.start-latency": "1 slot was missed lawfully"}},
+		{name: "missed, one API server wrote", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1200, 1, 600)
+			for i, e := range []string{"cp0", "cp1", "cp2"} {
+				b.series(i+1, "write", e, 1300, down(590, 670-20*float64(i)))
+			}
+		}, want: results{"cron.missed": "fail: 1 slot was missed"}},
+		{name: "missed, one API server was not written to", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1200, 1, 600).series(1, "write", "cp0", 1300, down(590, 670))
+		}, want: results{"cron.missed": "fail: 1 slot was missed"}},
+		{name: "missed, deadline", make: func(b *book) {
+			b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Deadline = 20 }).minutes("a", 1200, 1, 600)
+			for i, e := range []string{"cp0", "cp1", "cp2"} {
+				b.series(i+1, "write", e, 1300, down(595, 625))
+			}
+		}, want: results{"cron.missed": "pass: "}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBook(end)
+			c.make(b)
+			k := newCronStartLatency().(*CronStartLatency)
+			if c.set != nil {
+				c.set(k)
+			}
+			if errs := k.Validate(); errs != nil {
+				t.Fatal(errs)
+			}
+			list := Judge(b.h, []Named{{"cron.start-latency", k}})
+			for name, text := range c.want {
+				r := named(t, list, name)
+				if got := string(r.Verdict) + ": " + r.Reason; !strings.Contains(got, text) {
+					t.Errorf("%s: %s\nwant %q", name, got, text)
+				}
+			}
+			if c.check != nil {
+				c.check(t, list)
+			}
+		})
+	}
+}
+
+// Slots must be those of the controller, in every zone and over a change of the
+// clock.
+func TestSlots(t *testing.T) {
+	for _, c := range []struct {
+		name, schedule, zone string
+		began                time.Time
+		want                 []string
+	}{
+		{"each minute", "* * * * *", "", zero, []string{"10:01:00", "10:02:00", "10:03:00"}},
+		{"creation is not a slot", "0 * * * *", "", zero, nil},
+		{"zone", "2 15 * * *", "Asia/Kolkata", zero.Add(-30 * time.Minute), []string{"09:32:00"}},
+		{"zone in the schedule", "TZ=Asia/Kolkata 2 15 * * *", "Europe/Berlin", zero.Add(-30 * time.Minute), []string{"09:32:00"}},
+		{"unknown zone is the controller's own", "2 10 * * *", "Mars/Base", zero, []string{"10:02:00"}},
+		{"the hour that does not exist", "1 2 * * *", "Europe/Berlin", time.Date(2026, 3, 29, 1, 0, 0, 0, time.UTC), nil},
+		{"the hour that comes twice", "1 2 * * *", "Europe/Berlin", time.Date(2026, 10, 25, 0, 0, 0, 0, time.UTC), []string{"00:01:00"}},
+		{"every", "@every 90s", "", zero, []string{"10:01:30", "10:03:00"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBook(200)
+			b.h.Run.Began = c.began
+			b.cronJob("a", c.schedule, func(j *history.CronJob) { j.TimeZone, j.Created = c.zone, c.began })
+			slots, _, err := Slots(b.h, sec(199))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, s := range slots {
+				got = append(got, s.At.Format("15:04:05"))
+			}
+			if fmt.Sprint(got) != fmt.Sprint(c.want) {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
+	}
+	b := newBook(200)
+	b.h.Run.Began = zero.Add(-500 * 24 * time.Hour)
+	b.cronJob("a", "* * * * *", func(j *history.CronJob) { j.Created = b.h.Run.Began })
+	if _, _, err := Slots(b.h, 499*24*time.Hour); err == nil || !strings.Contains(err.Error(), "more than 100000 slots") {
+		t.Errorf("unbounded: %v", err)
+	}
+}
+
+func TestCronStartLatencyValidate(t *testing.T) {
+	for _, c := range []struct {
+		c    CronStartLatency
+		want string
+	}{
+		{CronStartLatency{Min: 1}, "no latency would be judged"},
+		{CronStartLatency{Min: 1, P99: 1, Percentile: 50}, "belong together"},
+		{CronStartLatency{Min: 1, Percentile: 101, Within: 1}, "not between 0 and 100"},
+		{CronStartLatency{Min: 1, P99: -1}, "below 0"},
+		{CronStartLatency{Min: 1, P99: 1, Missed: -1}, "missed: -1 is below 0"},
+		{CronStartLatency{P99: 1}, "prove nothing"},
+	} {
+		if errs := c.c.Validate(); len(errs) != 1 || !strings.Contains(errs[0].Error(), c.want) {
+			t.Errorf("%+v: %v, want %q", c.c, errs, c.want)
+		}
+	}
+}

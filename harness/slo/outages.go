@@ -1,0 +1,192 @@
+package slo
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"gameday/harness/history"
+)
+
+// Outage is a run of bad samples. It began between LastGood and FirstBad and
+// ended between LastBad and FirstGood: all are starts of samples, so that the
+// same definition holds for every target, and an answer that takes long does
+// not move an edge.
+type Outage struct {
+	LastGood, FirstBad, LastBad, FirstGood time.Duration
+	// Begun says that no good sample came before it, Open that none came after:
+	// then LastGood or FirstGood is the edge of what was measured.
+	Begun, Open bool
+	// Bad counts its samples, Late those left out of it because they started
+	// late: the harness's own fault.
+	Bad, Late int
+	// Cause is what the first bad sample said.
+	Cause string
+
+	sure    time.Duration // longest stretch of bad samples without a hole
+	stretch time.Duration // start of the stretch under way
+	summed  time.Duration // all stretches together
+}
+
+// lateShare is how many of the samples around an outage, or of a series, may be
+// late before its numbers cannot be trusted.
+const lateShare = 0.05
+
+// starved says that too many samples of the outage itself were late: then the
+// failures may be the harness's own.
+func (o Outage) starved() bool { return float64(o.Late) > lateShare*float64(o.Bad+o.Late) }
+
+// Least is how long it surely lasted.
+func (o Outage) Least() time.Duration {
+	if o.starved() {
+		return 0
+	}
+	return o.summed
+}
+
+// Most is how long it can have lasted, as far as was measured.
+func (o Outage) Most() time.Duration { return o.FirstGood - o.LastGood }
+
+// Length is the middle of Least and Most, ErrorBar half of what lies between.
+func (o Outage) Length() time.Duration { return (o.Least() + o.Most()) / 2 }
+
+// ErrorBar is half of what lies between Least and Most.
+func (o Outage) ErrorBar() time.Duration { return (o.Most() - o.Least()) / 2 }
+
+// least is how long it surely lasted without a break.
+func (o Outage) least() time.Duration {
+	if o.starved() {
+		return 0
+	}
+	return o.sure
+}
+
+func (o Outage) span() span { return span{o.FirstBad, max(o.LastBad, o.FirstBad)} }
+
+// lateBound is how late a sample may start before it is left out: an order
+// above the scheduling delay of an idle machine, and well below the outages
+// that promises are about. (OpenShift's monitors learned to tell a starved
+// poller from an outage: github.com/openshift/origin pull 27250.)
+const lateBound = 100 * time.Millisecond
+
+// notSent begins the Err of a sample that was due but never sent.
+const notSent = "not sent"
+
+// Outages finds the outages of a series over the whole record.
+func Outages(h *history.History, series int) []Outage {
+	t := tell(h.Samples[series], h.Series[series].Period, span{0, max(h.Last, 0)}, lateBound)
+	return t.outages
+}
+
+// tally is what a series says about a span of the run.
+type tally struct {
+	outages []Outage
+	// judged samples; late and unsent ones were left out, outside ones are not
+	// of the span.
+	judged, late, unsent, outside int
+	// blind is the longest time between two good samples in which an outage
+	// could hide; blindAt is where it begins.
+	blind, blindAt time.Duration
+	// took are the answer times of good samples.
+	took []time.Duration
+}
+
+// starved says that the harness itself was too slow to be trusted.
+func (t tally) starved() bool {
+	return float64(t.late+t.unsent) > lateShare*float64(t.judged+t.late+t.unsent)
+}
+
+// tell reads a series. Samples must be in the order of their starts.
+func tell(samples []history.Timed[history.Sample], period time.Duration, in span, late time.Duration) tally {
+	var t tally
+	// A hole is longer than what lost or late samples explain.
+	hole := 3*period + late
+	last := in.from // start of the sample before
+	lastGood, seen := in.from, false
+	out := 0 // late samples since the last one that was judged
+	var o *Outage
+	blind := func(to time.Duration) {
+		if d := to - last; d > t.blind {
+			t.blind, t.blindAt = d, last
+		}
+	}
+	for i := range samples {
+		s := &samples[i]
+		if s.At < in.from || s.At > in.to {
+			t.outside++
+			continue
+		}
+		if !s.V.OK && strings.HasPrefix(s.V.Err, notSent) {
+			t.unsent++
+			continue
+		}
+		if s.V.Late > late {
+			t.late++
+			out++
+			continue
+		}
+		t.judged++
+		switch {
+		case s.V.OK:
+			t.took = append(t.took, s.V.Took)
+			if o != nil {
+				o.FirstGood, o.Late = s.At, o.Late+out
+				t.close(o)
+				o = nil
+			} else {
+				blind(s.At)
+			}
+			lastGood = s.At
+			seen = true
+		case o == nil:
+			o = &Outage{LastGood: lastGood, FirstBad: s.At, LastBad: s.At, Begun: !seen, Bad: 1, Late: out, Cause: s.V.Err, stretch: s.At}
+		default:
+			o.Bad++
+			o.Late += out
+			if s.At-last > hole {
+				o.settle()
+				o.stretch = s.At
+			}
+			o.LastBad = s.At
+		}
+		out = 0
+		last = s.At
+	}
+	if o != nil {
+		o.FirstGood, o.Open, o.Late = in.to, true, o.Late+out
+		t.close(o)
+	} else {
+		blind(in.to)
+	}
+	return t
+}
+
+// settle ends the stretch of bad samples under way.
+func (o *Outage) settle() {
+	d := o.LastBad - o.stretch
+	o.sure = max(o.sure, d)
+	o.summed += d
+}
+
+func (t *tally) close(o *Outage) {
+	o.settle()
+	t.outages = append(t.outages, *o)
+}
+
+// percentile is the smallest of the values that at least the share p of all do
+// not exceed (nearest rank). It sorts values.
+func percentile(values []time.Duration, p float64) time.Duration {
+	if len(values) == 0 {
+		return 0
+	}
+	slices.Sort(values)
+	return values[rank(len(values), p)-1]
+}
+
+// rank is the place, from 1, of the p-th percentile among n values. The product
+// is taken in whole millionths: 0.99*100 must not become 99.00000000000001.
+func rank(n int, p float64) int {
+	part := int64(p*1e6 + 0.5)
+	r := (part*int64(n) + 1e6 - 1) / 1e6
+	return int(min(max(r, 1), int64(n)))
+}
