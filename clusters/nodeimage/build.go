@@ -112,7 +112,11 @@ func (b builder) checkUsed(ctx context.Context, kindDir string, kube recipe, pin
 	if err != nil {
 		return err
 	}
-	recipes := append(runtimeRecipes(pinned), etcdRecipes(etcdModuleVersion(pin.Etcd))...)
+	etcds, err := b.servedEtcd(ctx, etcdModuleVersion(pin.Etcd))
+	if err != nil {
+		return err
+	}
+	recipes := append(runtimeRecipes(pinned), etcds...)
 	recipes = append(recipes, coreDNSRecipe(pin.CoreDNS))
 	used := map[string]bool{}
 	for m := range kube.Replace {
@@ -196,7 +200,11 @@ func (b builder) components(ctx context.Context, kube recipe, kubeDir string, pi
 		tars = append(tars, ImageTar{Component: c, Ref: refs[c], Path: filepath.Join(bin, c+".tar")})
 	}
 
-	etcd, err := b.imageOf(ctx, compEtcd, refs[compEtcd], v1.Config{Env: imageEnv}, "usr/local/bin/", etcdRecipes(etcdModuleVersion(pin.Etcd))...)
+	etcds, err := b.servedEtcd(ctx, etcdModuleVersion(pin.Etcd))
+	if err != nil {
+		return "", nil, err
+	}
+	etcd, err := b.imageOf(ctx, compEtcd, refs[compEtcd], v1.Config{Env: imageEnv}, "usr/local/bin/", etcds...)
 	if err != nil {
 		return "", nil, err
 	}
@@ -218,6 +226,25 @@ func (b builder) components(ctx context.Context, kube recipe, kubeDir string, pi
 		tars = append(tars, p)
 	}
 	return bin, tars, nil
+}
+
+// servedEtcd is etcdRecipes without the tools that the proxy does not have at
+// this version: a node runs without etcdctl.
+func (b builder) servedEtcd(ctx context.Context, version string) ([]recipe, error) {
+	all := etcdRecipes(version)
+	out := all[:1]
+	for _, r := range all[1:] {
+		_, err := b.tc.download(ctx, r.Module, r.Version)
+		switch {
+		case err == nil:
+			out = append(out, r)
+		case errors.Is(err, errNotServed):
+			b.log("the etcd image will lack a tool: %s %s %v", r.Module, r.Version, errNotServed)
+		default:
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // imageEnv is what the published images have.

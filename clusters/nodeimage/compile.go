@@ -55,6 +55,8 @@ func kubernetesRecipe(version string) recipe {
 	}
 }
 
+// etcdRecipes are the server and, after it, the tools beside it in the image,
+// which Kubernetes itself does not use.
 func etcdRecipes(version string) []recipe {
 	var out []recipe
 	// In a fixed order: it is part of a cache key.
@@ -160,8 +162,8 @@ func (t toolchain) download(ctx context.Context, path, version string) (goModule
 	}
 	if m.Error != "" {
 		if notServed(m.Error) {
-			return goModule{}, fmt.Errorf("%s %s is not served by the Go module proxy (%s); ask for a released version: `go list -m -versions %s` names most, `go list -m %s@vX.Y.Z` tells for any one",
-				path, version, strings.TrimSpace(lastLines(m.Error, 1)), path, path)
+			return goModule{}, fmt.Errorf("%s %s %w (%s); ask for a released version: `go list -m -versions %s` names most, `go list -m %s@vX.Y.Z` tells for any one",
+				path, version, errNotServed, strings.TrimSpace(lastLines(m.Error, 1)), path, path)
 		}
 		return goModule{}, fmt.Errorf("downloading %s@%s: %s", path, version, m.Error)
 	}
@@ -170,6 +172,10 @@ func (t toolchain) download(ctx context.Context, path, version string) (goModule
 	}
 	return m, nil
 }
+
+// errNotServed is wrapped by the error about a module version that does not
+// exist, or that the proxy does not give out.
+var errNotServed = errors.New("is not served by the Go module proxy")
 
 // notServed tells "there is no such version" from "the proxy did not answer".
 func notServed(text string) bool {
