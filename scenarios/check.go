@@ -184,11 +184,7 @@ func (c *check) upgrade() {
 	if c.has("upgrade.nodes") && len(u.Nodes) == 0 {
 		c.wrong("upgrade.nodes", "remove the field to upgrade all", "names no node")
 	}
-	if len(c.problems) == before && s.Cluster.ControlPlanes <= maxControlPlanes && s.Cluster.Workers <= maxWorkers {
-		if steps, err := s.Steps(c.known); err == nil {
-			c.phases = Phases(steps)
-		}
-	}
+	c.layout(len(c.problems) > before)
 	for i, e := range u.Expect {
 		path := fmt.Sprintf("upgrade.expect[%d]", i)
 		c.phase(path+".phase", e.Phase)
@@ -200,6 +196,24 @@ func (c *check) upgrade() {
 			}
 		}
 	}
+}
+
+// layout finds the phases. If something is wrong with the upgrade they are all
+// that it could have, so that a phase is blamed only for what is its own fault.
+func (c *check) layout(wrong bool) {
+	n := c.s.Cluster
+	if n.ControlPlanes < 1 || n.ControlPlanes > maxControlPlanes || n.Workers < 0 || n.Workers > maxWorkers {
+		return // the nodes are not known
+	}
+	strategy, err := c.known.Strategy(c.s.Upgrade.Strategy)
+	if err != nil {
+		return // oneOf has said so
+	}
+	options := c.s.Upgrade.Options()
+	if wrong {
+		options.Drain, options.Nodes = upgrade.DrainAll, nil
+	}
+	c.phases = Phases(strategy.Steps(c.s.Places(), options))
 }
 
 // step checks the way from one version to the other: an upgrade of a control
@@ -330,7 +344,7 @@ func (c *check) window(path string, f *Fault, k *faults.Kind) {
 	case f.End.Phase != "":
 		hold = defaultHoldPhase
 	default:
-		hold = f.End.For + defaultHoldFor
+		hold = k.ProveWithin + f.End.For + defaultHoldFor // it is there before it is proven
 	}
 	if !c.has(path + ".maxHold") {
 		f.MaxHold = min(hold, maxHold)

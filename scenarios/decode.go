@@ -31,6 +31,7 @@ type defaulter interface{ setDefaults() }
 
 var (
 	durationType = reflect.TypeFor[time.Duration]()
+	yamlType     = reflect.TypeFor[yaml.Unmarshaler]()
 	textType     = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
@@ -88,6 +89,13 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	switch {
 	case v.Type() == durationType:
 		d.duration(n, v, path)
+		return
+	case v.CanAddr() && v.Addr().Type().Implements(yamlType):
+		if d.noAlias(n, path) {
+			if err := v.Addr().Interface().(yaml.Unmarshaler).UnmarshalYAML(n); err != nil {
+				d.problem(n, path, "", "%v", err)
+			}
+		}
 		return
 	case v.CanAddr() && v.Addr().Type().Implements(textType):
 		if d.scalar(n, path, "text", "!!str", "!!int", "!!float", "!!bool", "!!timestamp") {
@@ -165,6 +173,21 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	default:
 		d.problem(n, path, "", "a %s cannot be set in a scenario", v.Type())
 	}
+}
+
+// noAlias refuses aliases anywhere below the node, for types that read it
+// themselves.
+func (d *decoder) noAlias(n *yaml.Node, path string) bool {
+	if n.Kind == yaml.AliasNode {
+		d.problem(n, path, "write the value out", "aliases are not supported")
+		return false
+	}
+	for _, c := range n.Content {
+		if !d.noAlias(c, path) {
+			return false
+		}
+	}
+	return true
 }
 
 // duration wants a unit: 30 could mean anything.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"gameday/clusters"
 	"gameday/clusters/upgrade"
 	"gameday/faults"
@@ -60,7 +62,19 @@ type cut struct {
 	Max     uint16            `yaml:"max"`
 	Match   map[string]string `yaml:"match"`
 	Inner   *latency          `yaml:"inner"`
+	Whom    words             `yaml:"whom"`
 	private int               //nolint:unused // the decoder must leave it alone
+}
+
+// words are one or several, as a type of a fault may read them itself.
+type words []string
+
+func (w *words) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode {
+		*w = words{n.Value}
+		return nil
+	}
+	return n.Decode((*[]string)(w))
 }
 
 type latency struct {

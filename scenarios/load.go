@@ -185,7 +185,7 @@ const (
 	// A fault that ends with a phase is held as long as kubeadm may wait in
 	// one phase only if the scenario says so.
 	defaultHoldPhase   = 3 * time.Minute
-	defaultHoldFor     = 30 * time.Second // more than end.for
+	defaultHoldFor     = 30 * time.Second // more than end.for and the proof
 	defaultHoldInstant = time.Minute
 )
 

@@ -41,7 +41,7 @@ faults:
   - id: three
     fault: network.partition
     target: {nodes: ["worker[1]"]}
-    with: {oneWay: true, loss: 0.5, max: 9, match: {a: b, "5": "true"}, inner: {p99: 1ms}}
+    with: {whom: me, oneWay: true, loss: 0.5, max: 9, match: {a: b, "5": "true"}, inner: {p99: 1ms}}
     begin: {phase: upgrade}
     end: {for: 30s}
 allow: [etcdQuorumLoss]
@@ -89,7 +89,7 @@ func TestLoadFillsDefaults(t *testing.T) {
 			{ID: "two", Fault: "disk.slow-fsync", Target: faults.Target{Pick: "leader"}, With: &slow{Delay: 500 * time.Millisecond},
 				Begin: Begin{Phase: "upgrade/control-plane[2]"}, End: End{Phase: "upgrade/control-plane[2]/etcd"}, MaxHold: 3 * time.Minute},
 			{ID: "three", Fault: "network.partition", Target: faults.Target{Nodes: []string{"worker[1]"}},
-				With: &cut{From: "apiservers", Peers: []string{"all"}, OneWay: true, Loss: 0.5, Max: 9,
+				With: &cut{From: "apiservers", Peers: []string{"all"}, Whom: words{"me"}, OneWay: true, Loss: 0.5, Max: 9,
 					Match: map[string]string{"a": "b", "5": "true"}, Inner: &latency{P99: time.Millisecond}},
 				Begin: Begin{Phase: "upgrade"}, End: End{For: 30 * time.Second}, MaxHold: time.Minute},
 		},
@@ -197,6 +197,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"alias", "kind: Scenario\nname: a-b", "kind: &k Scenario\nname: *k", `aliases are not supported; write the value out`},
 		{"other kind", "kind: Scenario", "kind: Pod", `unknown value "Pod"; valid: Scenario`},
 		{"other version", "gameday/v1alpha1", "gameday/v1", `did you mean "gameday/v1alpha1"?`},
+		{"alias in a type of its own", "whom: me", "from: &x me, whom: [*x]", `faults[2].with.whom: aliases are not supported`},
+		{"wrong in a type of its own", "whom: me", "whom: {a: b}", `faults[2].with.whom: `},
 		{"second document", "allow:", "---\nallow:", `a second document begins here`},
 		{"not YAML", "kind: Scenario", "kind: [", `s.yaml:`},
 		{"tab", "  cronJobs:", "\tcronJobs:", `not YAML: found character that cannot start any token`},

@@ -137,6 +137,10 @@ func reflector(tag string) *jsonschema.Reflector {
 			if t == durationType {
 				return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`}
 			}
+			if reflect.PointerTo(t).Implements(yamlType) && t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String {
+				word := &jsonschema.Schema{Type: "string"} // one, or several
+				return &jsonschema.Schema{OneOf: []*jsonschema.Schema{word, {Type: "array", Items: word}}}
+			}
 			return nil
 		},
 	}

@@ -198,8 +198,9 @@ type Fault struct {
 	Begin Begin `yaml:"begin"`
 	// End of its window.
 	End End `yaml:"end,omitempty"`
-	// MaxHold bounds the fault whatever happens; default 30s more than
-	// end.for, 3m with end.phase, 1m for a fault that has no length.
+	// MaxHold bounds the fault whatever happens; default: end.for, the bound of
+	// the fault's proof and 30s; 3m with end.phase; 1m for a fault that has no
+	// length.
 	MaxHold time.Duration `yaml:"maxHold"`
 	// Line in the file, for messages.
 	Line int `yaml:"-"`

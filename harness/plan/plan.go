@@ -29,7 +29,7 @@ const (
 	BoundCreate   = 10 * time.Minute // 66 s for 3+2 nodes on 2 cores
 	BoundWorkload = 5 * time.Minute
 	BoundSteady   = 5 * time.Minute // beside the steady time itself
-	BoundHeal     = 5 * time.Minute
+	BoundHeal     = 10 * time.Minute // kubelet may wait 5 min to restart a crashed static pod
 	BoundFinal    = 2 * time.Minute
 	BoundCollect  = 3 * time.Minute
 	BoundDelete   = 2 * time.Minute

@@ -86,7 +86,9 @@ func (s Step) write(b *strings.Builder, depth int) {
 		if len(f.Params) > 0 {
 			var with []string
 			for _, k := range slices.Sorted(maps.Keys(f.Params)) {
-				with = append(with, fmt.Sprintf("%s: %v", k, f.Params[k]))
+				if v := f.Params[k]; v != "" {
+					with = append(with, fmt.Sprintf("%s: %v", k, v))
+				}
 			}
 			say("with %s", strings.Join(with, ", "))
 		}

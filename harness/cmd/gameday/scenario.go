@@ -1,0 +1,118 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"gameday/clusters"
+	"gameday/clusters/kind"
+	"gameday/harness/plan"
+	"gameday/scenarios"
+)
+
+// readScenario loads a scenario: a file if the argument looks like one, else a
+// name in the library.
+func readScenario(arg string) (*scenarios.Scenario, error) {
+	if strings.ContainsRune(arg, os.PathSeparator) || strings.HasSuffix(arg, ".yaml") || strings.HasSuffix(arg, ".yml") {
+		data, err := os.ReadFile(arg)
+		if err != nil {
+			return nil, badInput(fmt.Errorf("read the scenario: %w", err))
+		}
+		return scenarios.Load(data, arg, plan.Known())
+	}
+	library, err := scenarios.Library()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range library {
+		if e.Name == arg {
+			return scenarios.Load(e.Data, e.File, plan.Known())
+		}
+		names = append(names, e.Name)
+	}
+	return nil, badInput(fmt.Errorf("the library has no scenario %q%s; a file is given as ./FILE or FILE.yaml", arg, scenarios.Suggest(arg, names)))
+}
+
+// libraryNames completes the name of a scenario.
+func libraryNames(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	library, err := scenarios.Library()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var out []string
+	for _, e := range library {
+		out = append(out, e.Name)
+	}
+	return out, cobra.ShellCompDirectiveDefault
+}
+
+// provider is a way to get clusters.
+type provider struct {
+	name string
+	// capabilities are what its nodes can do, known before there are any.
+	capabilities map[clusters.Role][]clusters.Capability
+	open         func() clusters.Provider
+}
+
+// providers lists them; the first is the default.
+func providers() []provider {
+	all := []clusters.Capability{clusters.CapExec, clusters.CapFiles, clusters.CapProcesses, clusters.CapNetwork}
+	return []provider{{
+		name: "kind",
+		capabilities: map[clusters.Role][]clusters.Capability{
+			clusters.ControlPlane: all, clusters.Worker: all, clusters.LoadBalancer: all,
+		},
+		open: func() clusters.Provider { return kind.New() },
+	}}
+}
+
+func providerNames() []string {
+	var out []string
+	for _, p := range providers() {
+		out = append(out, p.name)
+	}
+	return out
+}
+
+// findProvider finds a provider by name.
+func findProvider(name string) (provider, error) {
+	for _, p := range providers() {
+		if p.name == name {
+			return p, nil
+		}
+	}
+	return provider{}, badInput(fmt.Errorf("unknown provider %q%s", name, scenarios.Suggest(name, providerNames())))
+}
+
+// planning are the flags of every command that plans.
+type planning struct {
+	seed     uint64
+	provider string
+}
+
+func (p *planning) flags(cmd *cobra.Command) {
+	cmd.Flags().Uint64Var(&p.seed, "seed", 0, "replays a plan's draws; 0 draws a seed and prints it")
+	cmd.Flags().StringVar(&p.provider, "provider", providerNames()[0], "where clusters come from: "+strings.Join(providerNames(), ", "))
+}
+
+// make loads a scenario and plans it. Nothing is touched.
+func (p *planning) make(arg string) (*scenarios.Scenario, *plan.Plan, error) {
+	from, err := findProvider(p.provider)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := readScenario(arg)
+	if err != nil {
+		return nil, nil, err
+	}
+	for p.seed == 0 {
+		p.seed = rand.Uint64N(100_000) // short enough to be read out
+	}
+	made, err := plan.Make(s, p.seed, plan.Facts{Provider: from.name, Capabilities: from.capabilities, Known: plan.Known()})
+	return s, made, err
+}
