@@ -86,13 +86,13 @@ func TestLowLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write("max_user_instances", "128\n")
+	write("max_user_instances", "100\n")
 	write("max_user_watches", "1000000\n")
 	low, err := lowLimits(dir, 5)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]limit{{filepath.Join(dir, "max_user_instances"), 128, 320}}, low, cmp.AllowUnexported(limit{})); diff != "" {
+	if diff := cmp.Diff([]limit{{filepath.Join(dir, "max_user_instances"), 100, 120}}, low, cmp.AllowUnexported(limit{})); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	var said []string
