@@ -209,9 +209,11 @@ const (
 	// watchSlack is between what a phase of the upgrade does and when it is
 	// told: phases are published from observations on the node.
 	watchSlack = 2 * time.Second
-	// auditSlack is between a deletionTimestamp, which is cut to the second, and
-	// the audit line of the request.
+	// auditSlack is how far an audit line, which is written when the request is
+	// answered, may lie before the request by a deletionTimestamp, which is cut to
+	// the second; auditWait how far behind it, when etcd is slow.
 	auditSlack = 3 * time.Second
+	auditWait  = 15 * time.Second
 	// forceSlack is between the request and the word that a pod is gone that was
 	// deleted without grace.
 	forceSlack = 30 * time.Second
@@ -258,7 +260,7 @@ func (b *books) cause(p *pod, ended time.Duration) (cause, by, why string) {
 		return CauseUnknown, by, "the kubelet failed it for no reason of the node's"
 	}
 	if !found {
-		if list := gaps(b.h, span{b.askedAt(p) - auditSlack, ended + auditSlack}, "audit/"); len(list) > 0 {
+		if list := gaps(b.h, span{b.askedAt(p) - auditSlack, ended + auditWait}, "audit/"); len(list) > 0 {
 			return CauseUnseen, "", gapText(list)
 		}
 		if len(b.h.Audits) == 0 {
@@ -281,7 +283,7 @@ func (b *books) askedAt(p *pod) time.Duration {
 // who finds the request that ended the pod: the first that was granted. The
 // kubelet's own delete only removes a pod that has ended.
 func (b *books) who(p *pod) (history.Timed[history.Audit], bool) {
-	from, to := b.askedAt(p)-auditSlack, b.askedAt(p)+auditSlack
+	from, to := b.askedAt(p)-auditSlack, b.askedAt(p)+auditWait
 	if p.deleting == 0 {
 		from -= forceSlack // only its absence was seen, whenever that was told
 	}

@@ -15,7 +15,7 @@ const (
 	ExitFail         = 1 // a promise or an expectation was broken
 	ExitInconclusive = 2 // it was not measured well enough to say
 	ExitNotUndone    = 3 // a fault could not be undone
-	ExitHarness      = 5 // the harness itself failed before there was anything to judge
+	ExitHarness      = 5 // the harness itself failed
 )
 
 // Document is verdict.json, an interface for other programs: fields are added
@@ -81,10 +81,10 @@ const DocumentKind = "Verdict"
 // Make builds the verdict from the record and the judged promises.
 //
 // The worst ground decides: a fault that could not be undone (3), a promise or
-// an expectation broken (1), a stage of the harness that failed before anything
-// could be judged (5), something not measured (2). A run that did not come to
-// its end, or was interrupted, is inconclusive whatever its checkers say:
-// nobody knows how it would have gone on.
+// an expectation broken (1), a stage that failed and is the harness's own (5),
+// something not measured (2). A run that did not come to its end, or was
+// interrupted, is inconclusive whatever its checkers say: nobody knows how it
+// would have gone on.
 func Make(h *history.History, results []Result) Document {
 	d := Document{
 		APIVersion: history.APIVersion, Kind: DocumentKind,
@@ -207,10 +207,10 @@ func mentions(list []string, prefix string) bool {
 	return slices.ContainsFunc(list, func(s string) bool { return strings.HasPrefix(s, prefix) })
 }
 
-// setUp are the stages before anything can be judged: their errors are the
-// harness's own. What later stages found is in findings and results, except the
-// steady state: without it nothing that follows means anything.
-var setUp = []string{"prepare", "images", "create", "workload"}
+// ownStages are those whose errors are the harness's own: before anything can be
+// judged, and after everything was. What the others found is in findings and
+// results too.
+var ownStages = []string{"prepare", "images", "create", "workload", "delete"}
 
 func stageErrors(h *history.History) (broken, doubts []string) {
 	for _, s := range h.Stages {
@@ -219,7 +219,7 @@ func stageErrors(h *history.History) (broken, doubts []string) {
 		}
 		text := fmt.Sprintf("stage %s: %s", s.V.Name, s.V.Error)
 		switch {
-		case slices.Contains(setUp, s.V.Name):
+		case slices.Contains(ownStages, s.V.Name):
 			broken = append(broken, text)
 		case s.V.Name != "collect": // logs prove nothing
 			doubts = append(doubts, text)

@@ -151,6 +151,9 @@ func (c *APIAvailability) watch(h *history.History, in span, why string, places 
 	} else {
 		g.note("%s, %d writes told", count(outages, "time gone", "times gone"), r.Samples)
 	}
+	if list := gaps(h, in, "watch/canary/"); len(list) > 0 {
+		g.note("%s begun anew (410), which is lawful", count(len(list), "watch was", "watches were"))
+	}
 	r.Observed, r.ErrorBar = seconds(worst.Length()), seconds(worst.ErrorBar())
 	g.decide(&r)
 	return r

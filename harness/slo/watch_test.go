@@ -30,7 +30,6 @@ func (b *book) writes(from, to float64) *book {
 	return b
 }
 
-
 func TestWatch(t *testing.T) {
 	for _, c := range []struct {
 		name     string
