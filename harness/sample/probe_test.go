@@ -135,6 +135,7 @@ func (t *target) killConns() {
 var breaks = map[string]func(t *testing.T, g *target) (mend func()){
 	// refused: nobody listens, connections are gone, as after a kill.
 	"refused": func(t *testing.T, g *target) func() {
+		t.Helper()
 		g.raw.Close()
 		g.killConns()
 		return func() {
@@ -272,7 +273,7 @@ func pause(d time.Duration) { <-time.After(d) }
 // TestKnownOutages is the positive control of the instrument: an outage of
 // known kind and length is seen once, with its length right within 50 ms.
 func TestKnownOutages(t *testing.T) {
-	if restore, err := prioritise(samplerNice); err != nil {
+	if restore, err := prioritise(); err != nil {
 		t.Logf("as in a run without the right to it: %v", err)
 	} else {
 		defer restore()

@@ -103,7 +103,7 @@ func Start(ctx context.Context, cfg Config) (_ *Samplers, err error) {
 	if err := s.prepare(ctx); err != nil {
 		return nil, errors.Join(err, s.objects.close(), s.members.close())
 	}
-	if s.restore, err = prioritise(samplerNice); err != nil {
+	if s.restore, err = prioritise(); err != nil {
 		cfg.Record.Add(history.Event{Finding: &history.Finding{
 			Level: "note", What: "the samplers run at normal priority: on a busy machine they may see outages that are their own lateness", Evidence: err.Error(),
 		}})

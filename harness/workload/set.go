@@ -40,6 +40,7 @@ type Set struct {
 	build  builder
 	spec   scenarios.Workload
 	say    clusters.Say
+	every  time.Duration // between two looks at the long Jobs
 
 	stop  context.CancelFunc
 	lanes sync.WaitGroup
@@ -68,7 +69,7 @@ func Deploy(ctx context.Context, cluster clusters.Cluster, run string, w scenari
 	}
 	lanes, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Set{
-		Namespace: namespace(run), client: client, spec: w, say: say, stop: stop,
+		Namespace: namespace(run), client: client, spec: w, say: say, every: lanePoll, stop: stop,
 		build: builder{run: run, namespace: namespace(run), image: ref},
 	}
 	defer func() {
@@ -79,7 +80,10 @@ func Deploy(ctx context.Context, cluster clusters.Cluster, run string, w scenari
 			err = errors.Join(err, s.Remove(clean))
 		}
 	}()
-	if err := s.create(ctx); err != nil {
+	ready, cancel := context.WithTimeoutCause(ctx, readyFor, fmt.Errorf("waited %s", readyFor))
+	defer cancel()
+	say("workload: waiting <= %s for %s", readyFor, s)
+	if err := until(ready, "make the workload", s.create); err != nil {
 		return nil, err
 	}
 	if j := w.Jobs; j != nil {
@@ -87,24 +91,53 @@ func Deploy(ctx context.Context, cluster clusters.Cluster, run string, w scenari
 			s.lanes.Go(func() { s.lane(lanes, i) })
 		}
 	}
-	say("workload: waiting <= %s for %s", readyFor, s)
-	return s, s.wait(ctx)
+	return s, until(ready, "the workload is not ready", func(ctx context.Context) error {
+		if why := s.Unready(ctx); why != "" {
+			return errors.New(why)
+		}
+		return nil
+	})
 }
 
-// create makes all objects but the long Jobs.
+// until polls until try succeeds or ctx ends. What the API refuses outright
+// (the object is invalid, or not allowed) is not tried again.
+func until(ctx context.Context, what string, try func(context.Context) error) error {
+	tick := time.NewTicker(readyPoll)
+	defer tick.Stop()
+	var last error
+	for {
+		err := try(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case apierrors.IsInvalid(err), apierrors.IsForbidden(err), apierrors.IsBadRequest(err):
+			return fmt.Errorf("%s: %w", what, err)
+		case ctx.Err() == nil || last == nil:
+			last = err // what comes after the bound is about the bound
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w: %w", what, context.Cause(ctx), last)
+		case <-tick.C:
+		}
+	}
+}
+
+// create makes all objects but the long Jobs, and may be called again: a busy
+// cluster drops a request now and then.
 func (s *Set) create(ctx context.Context) error {
 	b, opts := s.build, metav1.CreateOptions{}
+	var errs []error
+	made := func(what string, err error) {
+		if err != nil && !apierrors.IsAlreadyExists(err) {
+			errs = append(errs, fmt.Errorf("make %s in %s: %w", what, s.Namespace, err))
+		}
+	}
 	_, err := s.client.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{
 		ObjectMeta: metav1.ObjectMeta{Name: s.Namespace, Labels: b.labels()},
 	}, opts)
-	if err != nil {
-		return fmt.Errorf("make the workload's namespace: %w", err)
-	}
-	var errs []error
-	made := func(what string, err error) {
-		if err != nil {
-			errs = append(errs, fmt.Errorf("make %s in %s: %w", what, s.Namespace, err))
-		}
+	if made("the namespace", err); len(errs) > 0 {
+		return errs[0]
 	}
 	if s.spec.CronJobs != nil || s.spec.Jobs != nil {
 		_, err := s.client.PolicyV1().PodDisruptionBudgets(s.Namespace).Create(ctx, b.jobBudget(), opts)
@@ -140,27 +173,6 @@ func (s *Set) create(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// wait returns when nothing is unready.
-func (s *Set) wait(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, readyFor, fmt.Errorf("waited %s", readyFor))
-	defer cancel()
-	tick := time.NewTicker(readyPoll)
-	defer tick.Stop()
-	why := "not looked at yet"
-	for {
-		if w := s.Unready(ctx); w == "" {
-			return nil
-		} else if ctx.Err() == nil {
-			why = w
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the workload is not ready: %w: %s", context.Cause(ctx), why)
-		case <-tick.C:
-		}
-	}
 }
 
 // Unready says what is missing: replicas that are not ready, a budget that its
@@ -228,7 +240,7 @@ func runningLanes(jobs []batchv1.Job) map[string]bool {
 // lane keeps one unfinished long Job: when it ends, the next is made. What the
 // API refuses or does not answer is tried again at the next look.
 func (s *Set) lane(ctx context.Context, i int) {
-	tick := time.NewTicker(lanePoll)
+	tick := time.NewTicker(s.every)
 	defer tick.Stop()
 	n, made, failing := 1, false, false
 	for ctx.Err() == nil {

@@ -66,19 +66,17 @@ func (p *printer) alive(ctx context.Context) {
 }
 
 func main() {
-	if err := run(); err != nil {
+	if err := run(context.Background()); err != nil { //nolint:forbidigo // this is a main
 		fmt.Fprintln(os.Stderr, "agent:", err)
 		os.Exit(1) //nolint:forbidigo // this is a main
 	}
 }
 
-func run() error {
+func run(ctx context.Context) error {
 	if len(os.Args) < 2 {
 		return errors.New("want job or serve")
 	}
 	p := &printer{pod: os.Getenv("POD_NAME"), uid: os.Getenv("POD_UID"), node: os.Getenv("NODE_NAME")}
-	p.print("start")
-	defer p.print("end")
 	switch os.Args[1] {
 	case "job":
 		flags := flag.NewFlagSet("job", flag.ContinueOnError)
@@ -86,7 +84,7 @@ func run() error {
 		if err := flags.Parse(os.Args[2:]); err != nil {
 			return err
 		}
-		return job(p, *long)
+		return job(ctx, p, *long)
 	case "serve":
 		flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 		addr := flags.String("listen", ":8080", "address to serve on")
@@ -94,18 +92,20 @@ func run() error {
 		if err := flags.Parse(os.Args[2:]); err != nil {
 			return err
 		}
-		return serve(p, *addr, *linger)
+		return serve(ctx, p, *addr, *linger)
 	}
 	return fmt.Errorf("unknown command %q: want job or serve", os.Args[1])
 }
 
 // job runs to its end. SIGTERM is told and does not end it: work that is worth
 // finishing uses the grace period.
-func job(p *printer, long time.Duration) error {
-	ctx, cancel := context.WithTimeout(context.Background(), long) //nolint:forbidigo // this is a main
+func job(ctx context.Context, p *printer, long time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, long)
 	defer cancel()
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM)
+	p.print("start")
+	defer p.print("end")
 	go p.alive(ctx)
 	for {
 		select {
@@ -119,12 +119,12 @@ func job(p *printer, long time.Duration) error {
 
 // serve answers /readyz and / until SIGTERM; then /readyz fails, and after the
 // linger it ends when the requests in flight have their answers.
-func serve(p *printer, addr string, linger time.Duration) error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+func serve(alive context.Context, p *printer, addr string, linger time.Duration) error {
+	ctx, stop := signal.NotifyContext(alive, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	alive, quiet := context.WithCancel(context.Background())
-	defer quiet()
-	go p.alive(alive)
+	p.print("start")
+	defer p.print("end")
+	go p.alive(alive) // also while it ends
 	mux := http.NewServeMux()
 	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if ctx.Err() != nil {
@@ -144,7 +144,7 @@ func serve(p *printer, addr string, linger time.Duration) error {
 	}
 	p.print("signal")
 	<-time.After(linger)
-	end, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	end, cancel := context.WithTimeout(alive, 3*time.Second)
 	defer cancel()
 	return server.Shutdown(end)
 }
