@@ -56,24 +56,16 @@ var _ = Describe("report.html", Label("browser"), Ordered, func() {
 		var end context.CancelFunc
 		browser, end = chromedp.NewContext(alloc)
 		DeferCleanup(end)
-		Expect(chromedp.Run(browser, chromedp.Navigate("file://"+filepath.Join(dir, "report.html")), chromedp.WaitVisible("#tl svg rect"))).To(Succeed())
+		run(browser, chromedp.Steps(chromedp.Navigate("file://"+filepath.Join(dir, "report.html")), chromedp.WaitVisible(chromedp.CSS("#tl svg > g rect"))))
 	}, NodeTimeout(time.Minute))
 
 	text := func(sel string) string {
 		GinkgoHelper()
-		var s string
-		Expect(chromedp.Run(browser, chromedp.Text(sel, &s, chromedp.ByQuery))).To(Succeed())
-		return s
-	}
-	eval := func(js string, into any) {
-		GinkgoHelper()
-		Expect(chromedp.Run(browser, chromedp.Evaluate(js, into))).To(Succeed())
+		return run(browser, chromedp.Text(chromedp.CSS(sel)))
 	}
 	shot := func(name string) {
 		GinkgoHelper()
-		var png []byte
-		Expect(chromedp.Run(browser, chromedp.FullScreenshot(&png, 90))).To(Succeed())
-		Expect(os.WriteFile(filepath.Join(dir, name), png, 0o644)).To(Succeed())
+		Expect(os.WriteFile(filepath.Join(dir, name), run(browser, chromedp.FullScreenshot(100)), 0o644)).To(Succeed())
 	}
 
 	It("says first whether it held, and why not", func(SpecContext) {
@@ -87,63 +79,53 @@ var _ = Describe("report.html", Label("browser"), Ordered, func() {
 	}, NodeTimeout(time.Minute))
 
 	It("draws every lane: phases, faults, nodes, API, etcd, cron slots, pods", func(SpecContext) {
-		var lanes []string
-		eval(`[...document.querySelectorAll("#tl svg text.g")].map(e => e.textContent)`, &lanes)
+		lanes := run(browser, chromedp.Evaluate[[]string](`[...document.querySelectorAll("#tl svg text.g")].map(e => e.textContent)`))
 		Expect(lanes).To(HaveLen(7))
-		var bad int
-		eval(`document.querySelectorAll("#tl svg .b-bad").length`, &bad)
+		bad := run(browser, chromedp.Evaluate[int](`document.querySelectorAll("#tl svg .b-bad").length`))
 		Expect(bad).To(BeNumerically(">=", 2), "an outage on each of two series")
-		var missed int
-		eval(`document.querySelectorAll("#tl svg .d-miss").length`, &missed)
+		missed := run(browser, chromedp.Evaluate[int](`document.querySelectorAll("#tl svg .d-miss").length`))
 		Expect(missed).To(Equal(1))
 	}, NodeTimeout(time.Minute))
 
 	It("tells what and when on hover", func(SpecContext) {
-		var tip string
-		eval(`(() => { const e = document.querySelector("#tl svg .b-fault"), r = e.getBoundingClientRect();
+		tip := run(browser, chromedp.Evaluate[string](`(() => { const e = document.querySelector("#tl svg .b-fault"), r = e.getBoundingClientRect();
 			e.dispatchEvent(new PointerEvent("pointermove", {bubbles: true, clientX: r.x + 2, clientY: r.y + 2}));
-			return document.getElementById("tip").textContent })()`, &tip)
+			return document.getElementById("tip").textContent })()`))
 		Expect(tip).To(And(ContainSubstring("etcd.stop"), ContainSubstring("port refused"), ContainSubstring("UTC")))
 	}, NodeTimeout(time.Minute))
 
 	It("zooms to the evidence of a promise on a click, and back with a key", func(SpecContext) {
-		var before, after, back string
 		labels := `[...document.querySelectorAll("#tl svg g text.t")].map(e => e.textContent).join(" ")`
-		eval(labels, &before)
-		Expect(chromedp.Run(browser, chromedp.Click("tr[data-from]", chromedp.ByQuery))).To(Succeed())
-		eval(labels, &after)
+		before := run(browser, chromedp.Evaluate[string](labels))
+		run(browser, chromedp.Click(chromedp.CSS("tr[data-from]")))
+		after := run(browser, chromedp.Evaluate[string](labels))
 		Expect(after).NotTo(Equal(before))
 		shot("zoomed.png")
-		eval(`document.querySelector("#tl svg").dispatchEvent(new KeyboardEvent("keydown", {key: "0"})); `+labels, &back)
+		back := run(browser, chromedp.Evaluate[string](`document.querySelector("#tl svg").dispatchEvent(new KeyboardEvent("keydown", {key: "0"})); `+labels))
 		Expect(back).To(Equal(before))
 	}, NodeTimeout(time.Minute))
 
 	It("can be read on a phone, in the dark, and in print", func(SpecContext) {
-		Expect(chromedp.Run(browser, chromedp.EmulateViewport(390, 844), chromedp.WaitVisible("#tl svg rect"))).To(Succeed())
-		var wide bool
-		eval(`document.documentElement.scrollWidth > innerWidth + 1`, &wide)
+		run(browser, chromedp.Steps(chromedp.EmulateViewport(390, 844), chromedp.WaitVisible(chromedp.CSS("#tl svg > g rect"))))
+		wide := run(browser, chromedp.Evaluate[bool](`document.documentElement.scrollWidth > innerWidth + 1`))
 		Expect(wide).To(BeFalse(), "the page must not scroll sideways on a phone")
 		shot("phone.png")
-		Expect(chromedp.Run(browser, chromedp.EmulateViewport(1280, 900), dark(true))).To(Succeed())
-		var bg string
-		eval(`getComputedStyle(document.body).backgroundColor`, &bg)
+		run(browser, chromedp.Steps(chromedp.EmulateViewport(1280, 900), dark(true)))
+		bg := run(browser, chromedp.Evaluate[string](`getComputedStyle(document.body).backgroundColor`))
 		Expect(bg).To(Equal("rgb(20, 23, 26)"))
 		shot("dark.png")
-		Expect(chromedp.Run(browser, dark(false))).To(Succeed())
+		run(browser, dark(false))
 	}, NodeTimeout(time.Minute))
 
 	It("stays quick with a million samples", func(SpecContext) {
-		var size int
-		eval(`document.getElementById("data").textContent.length`, &size)
+		size := run(browser, chromedp.Evaluate[int](`document.getElementById("data").textContent.length`))
 		Expect(size).To(BeNumerically("<", 400_000), "the page holds aggregates, not samples")
-		var took float64
-		eval(`(() => { const t = performance.now(); dispatchEvent(new Event("resize")); return performance.now() - t })()`, &took)
+		took := run(browser, chromedp.Evaluate[float64](`(() => { const t = performance.now(); dispatchEvent(new Event("resize")); return performance.now() - t })()`))
 		AddReportEntry("redraw", fmt.Sprintf("%.1f ms", took))
 	}, NodeTimeout(time.Minute))
 
 	It("uses no network", func(SpecContext) {
-		var n int
-		eval(`performance.getEntriesByType("resource").length`, &n)
+		n := run(browser, chromedp.Evaluate[int](`performance.getEntriesByType("resource").length`))
 		Expect(n).To(BeZero())
 	}, NodeTimeout(time.Minute))
 })
@@ -222,4 +204,12 @@ func example(dir string) *history.History {
 	h, err := history.Load(path)
 	Expect(err).NotTo(HaveOccurred())
 	return h
+}
+
+// run runs one action in the browser.
+func run[T any](ctx context.Context, a chromedp.Action[T]) T {
+	GinkgoHelper()
+	v, err := chromedp.Run(ctx, a)
+	Expect(err).NotTo(HaveOccurred())
+	return v
 }

@@ -33,8 +33,9 @@ failed.`,
 		return badInput(fmt.Errorf("%w; %s --help shows the flags", err, cmd.CommandPath()))
 	})
 	root.AddCommand(
+		newRun(), newCheck(), newReport(), newHeal(),
 		newPlan(), newValidate(), newList(), newSchema(),
-		newClusters(), newImage(),
+		newClusters(), newImage(), newSetup(), newTeardown(),
 	)
 	return root
 }

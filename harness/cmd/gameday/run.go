@@ -1,0 +1,85 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	pages "gameday/harness/report"
+	"gameday/harness/run"
+)
+
+func newRun() *cobra.Command {
+	var flags planning
+	var job run.Job
+	var replace []string
+	cmd := &cobra.Command{
+		Use:   "run SCENARIO",
+		Short: "Make the cluster, upgrade it under fire, judge what was seen",
+		Long: `Runs a scenario to its end and leaves everything it saw in runs/NAME-ID/.
+
+The first Ctrl-C heals everything, judges what there is and exits with code 2;
+further ones change nothing. If gameday is killed, its guard heals.`,
+		Example: `  gameday run upgrade-under-fire
+  gameday run ./mine.yaml --seed 8231`,
+		Args:              usage(cobra.ExactArgs(1)),
+		ValidArgsFunction: libraryNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			if job.Replace, err = replacements(replace); err != nil {
+				return badInput(err)
+			}
+			for flags.seed == 0 {
+				flags.seed = rand.Uint64N(100_000)
+			}
+			job.Scenario, job.Seed, job.Provider = args[0], flags.seed, flags.provider
+			job.Gameday, job.Command = version(), "gameday"
+			status := cmd.ErrOrStderr()
+			job.Terminal = pages.NewTerminal(status, status == os.Stderr && term.IsTerminal(int(os.Stderr.Fd())))
+			cfg, err := run.Configure(cmd.Context(), job)
+			if errors.Is(err, run.ErrInput) {
+				return badInput(err)
+			}
+			if err != nil {
+				return err
+			}
+			res, err := run.Run(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), res.Dir)
+			return verdict(res.Document.ExitCode)
+		},
+	}
+	flags.flags(cmd)
+	cmd.Flags().StringVar(&job.Runs, "runs", "runs", "folder that runs are kept in")
+	cmd.Flags().BoolVar(&job.Keep, "keep", false, "leave the cluster running")
+	cmd.Flags().StringArrayVar(&replace, "replace", nil, "MODULE=DIR: put a patched module tree under test, as Go's own replace; may be given again")
+	return cmd
+}
+
+// replacements reads MODULE=DIR.
+func replacements(list []string) (map[string]string, error) {
+	out := map[string]string{}
+	for _, r := range list {
+		m, d, ok := strings.Cut(r, "=")
+		if !ok || m == "" || d == "" {
+			return nil, fmt.Errorf("--replace=%s is not MODULE=DIR", r)
+		}
+		out[m] = d
+	}
+	return out, nil
+}
+
+// verdict turns the exit code of a verdict, which was shown, into an error.
+func verdict(code int) error {
+	if code == codePass {
+		return nil
+	}
+	return &exit{code: code}
+}
