@@ -32,13 +32,14 @@ func RunInput(ctx context.Context, stdin io.Reader, args ...string) (string, err
 		if errors.Is(err, exec.ErrNotFound) {
 			return "", fmt.Errorf("the docker command is not on PATH: %w", err)
 		}
-		return out.String(), fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, lastLines(text.String(), 5))
+		return out.String(), fmt.Errorf("docker %s: %w: %s", strings.Join(args, " "), err, lastLines(text.String()))
 	}
 	return out.String(), nil
 }
 
-// lastLines is the end of a text, on one line.
-func lastLines(s string, n int) string {
+// lastLines is the end of a text, on one line: what tools say last is why they failed.
+func lastLines(s string) string {
+	const n = 5
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	if len(lines) > n {
 		lines = lines[len(lines)-n:]

@@ -101,7 +101,7 @@ func answers(ctx context.Context) error {
 // answer.
 func checkStart(why error) error {
 	mend := func(how string) error {
-		return fmt.Errorf("Docker does not answer, and %s (%w)", how, why)
+		return fmt.Errorf("docker does not answer, and %s (%w)", how, why)
 	}
 	switch {
 	case runtime.GOOS != "linux":
@@ -142,7 +142,7 @@ func startEngine(ctx context.Context, say clusters.Say) (started bool, err error
 		ctx, cancel := context.WithTimeout(ctx, startBound)
 		defer cancel()
 		if out, err := exec.CommandContext(ctx, "systemctl", "start", "docker").CombinedOutput(); err != nil {
-			return false, fmt.Errorf("systemctl start docker: %w: %s", err, lastLines(string(out), 5))
+			return false, fmt.Errorf("systemctl start docker: %w: %s", err, lastLines(string(out)))
 		}
 		// It is systemd's now, and ends with the machine: not ours to stop.
 		return false, poll(ctx, func() error { return answers(ctx) })
@@ -163,7 +163,7 @@ func install(ctx context.Context, say clusters.Say) error {
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		cmd.WaitDelay = 5 * time.Second
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("apt-get %s (install Docker by other means and start it): %w: %s", strings.Join(args, " "), err, lastLines(string(out), 5))
+			return fmt.Errorf("apt-get %s (install Docker by other means and start it): %w: %s", strings.Join(args, " "), err, lastLines(string(out)))
 		}
 	}
 	return nil
@@ -196,7 +196,7 @@ func startDaemon(ctx context.Context, say clusters.Say) error {
 	if err != nil {
 		return fmt.Errorf("the log of dockerd: %w", err)
 	}
-	defer log.Close() //nolint:errcheck // dockerd holds its own copy
+	defer log.Close() // dockerd holds its own copy
 	// Not CommandContext: the daemon is to live on when ctx ends.
 	cmd := exec.Command("dockerd")
 	cmd.Stdout, cmd.Stderr = log, log
@@ -255,7 +255,7 @@ func tail(path string) string {
 	if err != nil {
 		return err.Error()
 	}
-	return lastLines(string(b), 5)
+	return lastLines(string(b))
 }
 
 // StopOurs stops the daemon that Ensure started, now or in an earlier run. If

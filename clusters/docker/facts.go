@@ -145,7 +145,7 @@ func checkDisk(f Facts) error {
 	}
 	free := st.Bavail * uint64(st.Bsize)
 	if free < MinFreeBytes {
-		return fmt.Errorf("Docker's disk (%s) has %.1f GB free and a cluster needs %d GB: free some, for example with `docker system prune`",
+		return fmt.Errorf("the disk of Docker (%s) has %.1f GB free and a cluster needs %d GB: free some, for example with `docker system prune`",
 			f.RootDir, float64(free)/(1<<30), MinFreeBytes>>30)
 	}
 	return nil

@@ -67,7 +67,7 @@ func serveRestricted(ctx context.Context, f Facts, say clusters.Say) error {
 		return err
 	}
 	if err := probePrivileged(ctx); err != nil {
-		return fmt.Errorf("Docker cannot start privileged containers, with the runtime %s neither: %w", runtimeName, err)
+		return fmt.Errorf("docker cannot start privileged containers, with the runtime %s neither: %w", runtimeName, err)
 	}
 	return nil
 }

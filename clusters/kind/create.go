@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	kindcluster "sigs.k8s.io/kind/pkg/cluster"
@@ -33,7 +34,7 @@ func (p *Provider) Create(ctx context.Context, spec clusters.Spec, say clusters.
 	if err := checkSpec(spec); err != nil {
 		return nil, err
 	}
-	unlock, err := lock(ctx, spec.Name)
+	unlock, err := lock(spec.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +91,15 @@ func (p *Provider) create(ctx context.Context, spec clusters.Spec, image nodeima
 	}
 	began := time.Now()
 	say("kind: creating %s, %d control planes and %d workers of %s (up to %s)", spec.Name, spec.ControlPlanes, spec.Workers, image.Ref, createBound)
-	if err := runKind(ctx, spec.Name, raw, say); err != nil {
+	early, stopEarly := context.WithCancel(ctx)
+	var beside sync.WaitGroup
+	if !image.Kindnetd {
+		beside.Go(func() { beginPodNetwork(early, spec.Name) })
+	}
+	err = runKind(ctx, spec.Name, raw, say)
+	stopEarly()
+	beside.Wait()
+	if err != nil {
 		return nil, err
 	}
 	there, err := find(ctx, spec.Name)
@@ -129,19 +138,21 @@ func runKind(ctx context.Context, name string, raw []byte, say clusters.Say) (er
 
 	ctx, cancel := context.WithTimeoutCause(ctx, createBound, fmt.Errorf("kind did not create %s within %s", name, createBound))
 	defer cancel()
-	done := make(chan error, 1)
+	var kindErr error
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		provider := kindcluster.NewProvider(kindcluster.ProviderWithDocker(), kindcluster.ProviderWithLogger(logger{say}))
-		done <- provider.Create(name,
+		kindErr = provider.Create(name,
 			kindcluster.CreateWithRawConfig(raw),
 			kindcluster.CreateWithKubeconfigPath(filepath.Join(dir, "config")),
 			kindcluster.CreateWithRetain(true), // removing is for the caller, who knows what is ours
 		)
 	}()
 	select {
-	case err := <-done:
-		if err != nil {
-			return fmt.Errorf("kind: %w%s", err, commandOutput(err))
+	case <-done:
+		if kindErr != nil {
+			return fmt.Errorf("kind: %w%s", kindErr, commandOutput(kindErr))
 		}
 		return nil
 	case <-ctx.Done():
@@ -151,7 +162,7 @@ func runKind(ctx context.Context, name string, raw []byte, say clusters.Say) (er
 }
 
 // settle takes the nodes away until kind has given up.
-func settle(ctx context.Context, name string, done <-chan error) error {
+func settle(ctx context.Context, name string, done <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, settleBound)
 	defer cancel()
 	tick := time.NewTicker(time.Second)

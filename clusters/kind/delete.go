@@ -21,7 +21,7 @@ const deleteBound = 3 * time.Minute
 // Delete implements clusters.Provider. The Docker network "kind" stays: kind
 // shares it between all clusters, also those of others.
 func (*Provider) Delete(ctx context.Context, name string) (err error) {
-	unlock, err := lock(ctx, name)
+	unlock, err := lock(name)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func removeContainers(ctx context.Context, containers []container) error {
 // lock keeps two processes from making or deleting clusters of the same name at
 // the same time: kind, when it finds a name taken half way, would remove the
 // other's nodes.
-func lock(ctx context.Context, name string) (unlock func() error, err error) {
+func lock(name string) (unlock func() error, err error) {
 	if !nameForm.MatchString(name) {
 		return nil, fmt.Errorf("%q is not the name of a cluster", name)
 	}

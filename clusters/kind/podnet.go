@@ -30,8 +30,10 @@ import (
 // Nothing of it depends on the kubelet, the API or a version of Kubernetes.
 
 const (
-	podNetDir    = "/etc/gameday/podnet"
-	podNetUnit   = "gameday-podnet.service"
+	podNetDir  = "/etc/gameday/podnet"
+	podNetUnit = "gameday-podnet.service"
+	// podCIDRBound is for the controller manager to give every node its podCIDR,
+	// which it does within a second.
 	podCIDRBound = 60 * time.Second
 )
 
@@ -61,6 +63,57 @@ func setUpPodNetwork(ctx context.Context, c *cluster) error {
 		})
 	}
 	return g.Wait()
+}
+
+// beginPodNetwork gives each node its CNI configuration as soon as the node has a
+// podCIDR, while kind still joins others, until ctx ends: CoreDNS is then Ready
+// when kind is done, instead of ten seconds later. What fails here (most of the
+// cluster is not there yet) is done by setUpPodNetwork, which reports errors.
+func beginPodNetwork(ctx context.Context, name string) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	done := map[string]bool{}
+	var c *cluster
+	for {
+		if c == nil {
+			if there, err := find(ctx, name); err == nil {
+				c, _ = open(ctx, there) // nil as long as there is no administrator's configuration
+			}
+		}
+		if c != nil {
+			configureNew(ctx, c, done)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// configureNew configures the nodes that have a podCIDR and are not done.
+func configureNew(ctx context.Context, c *cluster, done map[string]bool) {
+	ctx, cancel := context.WithTimeout(ctx, askBound)
+	defer cancel()
+	client, err := kubernetes.NewForConfig(c.REST())
+	if err != nil {
+		return
+	}
+	list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return
+	}
+	for _, k := range list.Items {
+		cidr, err := netip.ParsePrefix(k.Spec.PodCIDR)
+		if err != nil || done[k.Name] {
+			continue
+		}
+		for _, n := range c.nodes {
+			if n.Name() == k.Name && writeCNI(ctx, n.(clusters.Files), cidr) == nil {
+				done[k.Name] = true
+			}
+		}
+	}
 }
 
 // podNodes waits until every node has been given its podCIDR.
@@ -100,19 +153,7 @@ func podNodes(ctx context.Context, c *cluster) ([]podNode, error) {
 // connect sets up one node. It can be done again.
 func connect(ctx context.Context, n clusters.Node, known []podNode) error {
 	f := n.(clusters.Files)
-	raw, err := f.ReadFile(ctx, "/sys/class/net/eth0/mtu")
-	if err != nil {
-		return err
-	}
-	mtu, err := strconv.Atoi(strings.TrimSpace(string(raw)))
-	if err != nil {
-		return fmt.Errorf("%s: MTU of eth0: %w", n.Name(), err)
-	}
 	self, script, err := podNetScript(n.Name(), known)
-	if err != nil {
-		return err
-	}
-	conf, err := cniConfig(self.cidr, mtu)
 	if err != nil {
 		return err
 	}
@@ -130,7 +171,23 @@ func connect(ctx context.Context, n clusters.Node, known []podNode) error {
 	if _, err := clusters.Output(ctx, n, "sh", "-ec", "systemctl daemon-reload; systemctl enable --quiet --now "+podNetUnit); err != nil {
 		return err
 	}
-	// Last, because it makes the node Ready: containerd watches the folder.
+	return writeCNI(ctx, f, self.cidr)
+}
+
+// writeCNI makes the node Ready: containerd watches the folder.
+func writeCNI(ctx context.Context, f clusters.Files, cidr netip.Prefix) error {
+	raw, err := f.ReadFile(ctx, "/sys/class/net/eth0/mtu")
+	if err != nil {
+		return err
+	}
+	mtu, err := strconv.Atoi(strings.TrimSpace(string(raw)))
+	if err != nil {
+		return fmt.Errorf("MTU of eth0: %w", err)
+	}
+	conf, err := cniConfig(cidr, mtu)
+	if err != nil {
+		return err
+	}
 	return f.WriteFile(ctx, "/etc/cni/net.d/10-gameday.conflist", conf, 0o644)
 }
 
