@@ -77,11 +77,13 @@ func TestAPIAvailability(t *testing.T) {
 		check  func(t *testing.T, r Result)
 	}{
 		{name: "all good", want: Pass, reason: "no outage in", check: func(t *testing.T, r Result) {
+			t.Helper()
 			if r.Samples != 1001 || r.Excluded != 400 || r.Observed != 0 {
 				t.Errorf("%+v", r)
 			}
 		}},
 		{name: "within the budget", change: down(20, 24), want: Pass, reason: "1 outage", check: func(t *testing.T, r Result) {
+			t.Helper()
 			if r.Observed != 4.05 || r.ErrorBar != 0.05 || len(r.Evidence) != 1 {
 				t.Errorf("%+v", r)
 			}
@@ -114,6 +116,7 @@ func TestAPIAvailability(t *testing.T) {
 		{name: "no such endpoint", set: func(c *APIAvailability) { c.Endpoints = []string{"direct"} }, want: Inconclusive, reason: "no read was sampled direct"},
 		{name: "no such place", set: func(c *APIAvailability) { c.Endpoints = []string{"control-plane[7]"} }, want: Inconclusive, reason: "no node at control-plane[7]"},
 		{name: "direct down is told", more: func(b *book) { b.series(2, "read", "cp1", 60, down(20, 40)) }, want: Pass, reason: "not judged, but down for a while: at control-plane[1] (new)", check: func(t *testing.T, r Result) {
+			t.Helper()
 			if len(r.Evidence) != 1 || !strings.Contains(r.Evidence[0].Text, "not judged: at control-plane[1] (new) 1 outage, 20.1 s in all") {
 				t.Errorf("%+v", r.Evidence)
 			}

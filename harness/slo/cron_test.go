@@ -73,6 +73,7 @@ func TestCronStartLatency(t *testing.T) {
 		check func(t *testing.T, list []Result)
 	}{
 		{name: "on time", make: func(b *book) { b.cronJob("a", "* * * * *", nil).minutes("a", 1200, 1) }, want: good, check: func(t *testing.T, list []Result) {
+			t.Helper()
 			if r := list[0]; r.Samples != 19 || r.Excluded != 1 || r.Observed != 1 || r.Budget != 60 || r.ErrorBar != 1 {
 				t.Errorf("%+v", r)
 			}
@@ -81,6 +82,7 @@ func TestCronStartLatency(t *testing.T) {
 			"cron.start-latency": "pass: ", "cron.missed": "pass: 0 missed of 19 slots; 1 slot was too young to be judged"}},
 		{name: "late", make: func(b *book) { b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600).job("a", 600, 61, nil) }, want: results{
 			"cron.start-latency": "fail: p99 is 61.0 s", "cron.missed": "pass: "}, check: func(t *testing.T, list []Result) {
+			t.Helper()
 			if e := list[0].Evidence; len(e) != 1 || !strings.Contains(e[0].Text, "a: slot 10:10:00 started 61.0 s late") || e[0].From != sec(600) || e[0].To != sec(661) {
 				t.Errorf("%+v", e)
 			}
@@ -91,6 +93,7 @@ func TestCronStartLatency(t *testing.T) {
 			"cron.start-latency": "pass: p99 is 59.0 s"}},
 		{name: "never started", make: func(b *book) { b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600).job("a", 600, -1, nil) }, want: results{
 			"cron.start-latency": "fail: p99 never started (waited 10m30s)", "cron.missed": "pass: 0 missed"}, check: func(t *testing.T, list []Result) {
+			t.Helper()
 			if r := list[0]; r.Observed != 630 || !strings.Contains(r.Evidence[0].Text, "pods started no container") {
 				t.Errorf("%+v", r)
 			}

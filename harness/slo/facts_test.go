@@ -72,6 +72,7 @@ func TestFaults(t *testing.T) {
 		check  func(t *testing.T, f FaultFact)
 	}{
 		{"proven and gone", func(b *book) { b.fault("f", path, "w0", 25, 29) }, Pass, "", func(t *testing.T, f FaultFact) {
+			t.Helper()
 			if f.RequestedAt != 24000 || *f.ProvenAt != 25000 || *f.HealedAt != 28900 || *f.GoneAt != 29000 {
 				t.Errorf("%+v", f)
 			}
@@ -83,6 +84,7 @@ func TestFaults(t *testing.T) {
 			}
 		}},
 		{"overlaps in part", func(b *book) { b.fault("f", path, "w0", 28, 40) }, Pass, "", func(t *testing.T, f FaultFact) {
+			t.Helper()
 			if f.OverlapMs != 2000 {
 				t.Errorf("overlap %v", f.OverlapMs)
 			}
@@ -90,11 +92,13 @@ func TestFaults(t *testing.T) {
 		{"lost for a while", func(b *book) {
 			b.inject("f", path, "w0", "requested", 20, "armed", 20, "injected", 20, "proven", 21, "reproven", 22, "lost", 23, "rearmed", 26, "healing", 28, "healed", 28, "gone", 29)
 		}, Pass, "", func(t *testing.T, f FaultFact) {
+			t.Helper()
 			if f.OverlapMs != 4000 || f.Lost != 1 {
 				t.Errorf("%+v", f)
 			}
 		}},
 		{"the cluster heals it", func(b *book) { b.inject("f", path, "w0", "requested", 20, "armed", 20, "proven", 21, "gone", 25) }, Pass, "", func(t *testing.T, f FaultFact) {
+			t.Helper()
 			if f.OverlapMs != 4000 || f.HealMs != 4000 || f.HealedAt != nil {
 				t.Errorf("%+v", f)
 			}
@@ -105,6 +109,7 @@ func TestFaults(t *testing.T) {
 		{"during the run", func(b *book) {
 			b.stage(20, "run", "began", "").stage(30, "run", "ended", "").fault("f", "run", "w0", 25, 29)
 		}, Pass, "", func(t *testing.T, f FaultFact) {
+			t.Helper()
 			if f.OverlapMs != 3900 {
 				t.Errorf("overlap %v", f.OverlapMs)
 			}
@@ -112,6 +117,7 @@ func TestFaults(t *testing.T) {
 		{"not proven", func(b *book) {
 			b.inject("f", path, "w0", "requested", 20, "armed", 20, "injected", 20, "unproven", 21, "healing", 21, "healed", 22, "gone", 22)
 		}, Inconclusive, "it was not proven: because of f", func(t *testing.T, f FaultFact) {
+			t.Helper()
 			if f.ProvenAt != nil || f.OverlapMs != 0 {
 				t.Errorf("%+v", f)
 			}

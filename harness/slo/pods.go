@@ -169,8 +169,11 @@ func (c *PodsLedger) pending(b *books, _ []PodFact, g *grounds, r *Result) {
 		}
 		created := p.Created.Sub(b.h.Run.Began)
 		scheduled, started := end, end
-		if !p.Scheduled.IsZero() {
+		switch {
+		case !p.Scheduled.IsZero():
 			scheduled = min(end, p.Scheduled.Sub(b.h.Run.Began))
+		case !p.Started.IsZero(): // it was, at some time before
+			scheduled = min(end, p.Started.Sub(b.h.Run.Began))
 		}
 		switch {
 		case !p.Started.IsZero():

@@ -329,6 +329,7 @@ func TestPodsLedger(t *testing.T) {
 			l.p.Restarts, l.p.Containers = 2, []string{"c2"}
 			l.tell(100)
 		}, result: "pods.restarts", want: Fail, reason: "2 container restarts", check: func(t *testing.T, r Result) {
+			t.Helper()
 			if len(r.Evidence) != 1 || r.Evidence[0].From != sec(100) {
 				t.Errorf("%+v", r.Evidence)
 			}
@@ -348,6 +349,7 @@ func TestPodsLedger(t *testing.T) {
 			l.p.Restarts = 1
 			l.tell(601)
 		}, result: "pods.restarts", want: Pass, check: func(t *testing.T, r Result) {
+			t.Helper()
 			if r.Samples != 1 || r.Excluded != 1 {
 				t.Errorf("%+v", r)
 			}
@@ -359,6 +361,7 @@ func TestPodsLedger(t *testing.T) {
 			l.p.Unschedulable = "Unschedulable: no room"
 			l.tell(101)
 		}, result: "pods.stuck-pending", want: Fail, reason: "1 pod stuck pending", check: func(t *testing.T, r Result) {
+			t.Helper()
 			if len(r.Evidence) != 1 || r.Evidence[0].Text != "ns/p was not scheduled for 8m20s while it could have been: Unschedulable: no room" {
 				t.Errorf("%+v", r.Evidence)
 			}
@@ -368,6 +371,7 @@ func TestPodsLedger(t *testing.T) {
 			l.p.Node, l.p.Scheduled = "w0", wall(101)
 			l.tell(101)
 		}, result: "pods.stuck-pending", want: Fail, reason: "1 pod stuck pending", check: func(t *testing.T, r Result) {
+			t.Helper()
 			if len(r.Evidence) != 1 || !strings.Contains(r.Evidence[0].Text, "was not started on w0 for 8m19s") {
 				t.Errorf("%+v", r.Evidence)
 			}
@@ -406,6 +410,7 @@ func TestPodsLedger(t *testing.T) {
 			b.pod(100, "ReplicaSet/web-00-abc", "p", "")
 		}, result: "pods.stuck-pending", want: Inconclusive, reason: "watch/nodes has no data"},
 		{name: "too young", make: func(b *book) { b.pod(550, "ReplicaSet/web-00-abc", "p", ""); b.web(2) }, result: "pods.stuck-pending", want: Pass, reason: "1 pod was still pending, too young", check: func(t *testing.T, r Result) {
+			t.Helper()
 			if r.Samples != 2 || r.Excluded != 1 {
 				t.Errorf("%+v", r)
 			}
@@ -421,6 +426,7 @@ func TestPodsLedger(t *testing.T) {
 			w[0].ready(130.5, true)
 			w[1].ready(140, true)
 		}, result: "pods.below-budget", want: Fail, reason: "ns/ReplicaSet/web-00 was 20.5 replica-s below its budget of 2", check: func(t *testing.T, r Result) {
+			t.Helper()
 			if r.Observed != 20.5 || r.Unit != "replica-s" || len(r.Evidence) != 1 || r.Evidence[0].From != sec(110) || r.Evidence[0].To != sec(130.5) {
 				t.Errorf("%+v", r)
 			}
@@ -491,6 +497,7 @@ func TestPodsLedger(t *testing.T) {
 		// jobs.killed
 		{name: "done", make: func(b *book) { b.longJob(2, "p", nil).ends(50, "Succeeded", 0) }, result: "jobs.killed", want: Pass, reason: "0 of 1"},
 		{name: "evicted", make: func(b *book) { b.longJob(2, "p", nil).delete(103, "EvictionByEvictionAPI") }, result: "jobs.killed", want: Fail, reason: "1 pod of a Job killed before it was done; 100.0 s of work lost", check: func(t *testing.T, r Result) {
+			t.Helper()
 			if len(r.Evidence) != 1 || r.Evidence[0].Text != "ns/p-x of Job/p on w0: unexplained, 100.0 s of work lost" {
 				t.Errorf("%+v", r.Evidence)
 			}
@@ -502,6 +509,7 @@ func TestPodsLedger(t *testing.T) {
 			l.tell(100).ends(105, "Succeeded", 0).gone(106)
 		}, result: "jobs.killed", want: Pass},
 		{name: "runs on", make: func(b *book) { b.longJob(2, "p", nil); b.longJob(3, "q", nil).ends(9, "Succeeded", 0) }, result: "jobs.killed", want: Pass, reason: "1 still ran", check: func(t *testing.T, r Result) {
+			t.Helper()
 			if r.Samples != 1 || r.Excluded != 1 {
 				t.Errorf("%+v", r)
 			}

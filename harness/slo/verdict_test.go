@@ -127,6 +127,7 @@ func TestDocument(t *testing.T) {
 	b.h.Run.To, b.h.Run.Strategy, b.h.Run.Rerun, b.h.Run.Scenario = "v1.37.0", "kubeadm", "gameday run test --seed 7", "test"
 	b.step(20, 30, "upgrade/worker[0]", "w0", "blocked", "blocked").step(40, 50, "upgrade/worker[0]", "w0", "proceeded", "blocked")
 	b.fault("cut", "upgrade/worker[0]", "w0", 22, 28)
+	b.h.Injections[len(b.h.Injections)-1].V.Error = "said once"
 	b.inject("never", "upgrade/worker[0]", "w0", "requested", 23, "unproven", 24)
 	add(b, &b.h.Findings, 20, history.Finding{Level: "note", What: "fyi"})
 	add(b, &b.h.Usage, 30, history.Usage{CPU: 2500 * time.Millisecond, MaxRSS: 100 << 20})
@@ -154,6 +155,20 @@ func TestDocument(t *testing.T) {
 	if diff := cmp.Diff(string(want), string(got)); diff != "" {
 		t.Errorf("verdict.json changed (GOLDEN=1 writes it again):\n%s", diff)
 	}
+	text, err := os.ReadFile("VERDICT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all any
+	if err := json.Unmarshal(got, &all); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys(all, nil) {
+		if key != "final" && key != "steady" && !strings.Contains(string(text), "`"+key+"`") && !strings.Contains(string(text), "`."+key+"`") &&
+			!strings.Contains(string(text), "`"+key+"[]`") && !strings.Contains(string(text), "`."+key+"[]`") {
+			t.Errorf("VERDICT.md does not tell of %s", key)
+		}
+	}
 	empty, err := json.Marshal(Make(newBook(60).h, nil))
 	if err != nil {
 		t.Fatal(err)
@@ -161,6 +176,21 @@ func TestDocument(t *testing.T) {
 	if strings.Contains(string(empty), "null") {
 		t.Errorf("a list must never be null: %s", empty)
 	}
+}
+
+// keys are all keys of a document.
+func keys(v any, list []string) []string {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, v := range v {
+			list = keys(v, append(list, k))
+		}
+	case []any:
+		for _, v := range v {
+			list = keys(v, list)
+		}
+	}
+	return list
 }
 
 func TestCatalogue(t *testing.T) {
