@@ -34,6 +34,7 @@ var errEnded = fmt.Errorf("the traced process has ended: %w", process.ErrGone)
 func (t *tracer) run(attached chan<- struct{}) error {
 	runtime.LockOSThread() // and never unlocked
 	t.tid.Store(int64(unix.Gettid()))
+	hurry()
 	if err := interruptible(poke); err != nil {
 		return err
 	}
@@ -171,6 +172,9 @@ const (
 
 // clock pokes the tracer when a call is due, until ctx ends.
 func (t *tracer) clock(ctx context.Context) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	hurry()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
