@@ -21,6 +21,7 @@ const (
 	maxControlPlanes = 7 // etcd's own advice: https://etcd.io/docs/v3.6/faq/
 	maxWorkers       = 20
 	maxCount         = 1000
+	maxFaults        = 100
 	maxTime          = 24 * time.Hour
 	maxHold          = time.Hour
 )
@@ -253,6 +254,10 @@ func (c *check) version(path, v string) bool {
 }
 
 func (c *check) faults() {
+	if n := len(c.s.Faults); n > maxFaults {
+		c.wrong("faults", "split the scenario", "there are %d; at most %d are planned", n, maxFaults)
+		return
+	}
 	for i := range c.s.Faults {
 		f, path := &c.s.Faults[i], fmt.Sprintf("faults[%d]", i)
 		if c.required(path+".id", f.ID) && !nameForm.MatchString(f.ID) {

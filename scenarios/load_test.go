@@ -139,7 +139,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"unknown fault", "fault: disk.slow-fsync", "fault: disk.slow-fsnyc", `s.yaml:21:12: faults[1].fault: unknown fault "disk.slow-fsnyc"; did you mean "disk.slow-fsync"?`},
 		{"fault far from any", "fault: disk.slow-fsync", "fault: meteor", `unknown fault "meteor"; valid: apiserver.kill, disk.slow-fsync, network.partition`},
 		{"unknown parameter", "delay: 500ms", "dealy: 500ms", `s.yaml:23:12: faults[1].with: unknown field "dealy"; did you mean "delay"?`},
-		{"field of a fault", "    with: {delay", "    wiht: {delay", `unknown field "wiht"; did you mean "with"?`},
+		{"field of a fault", "    with: {delay", "    wth: {delay", `unknown field "wth"; did you mean "with"?`},
 		{"no unit", "for: 30s", "for: 30", `s.yaml:31:16: faults[2].end.for: 30 has no unit; write 30s, 30ms or 30m`},
 		{"bad duration", "for: 30s", "for: 30 s", `"30 s" is not a duration; units are ms, s, m, h: 1m30s`},
 		{"negative duration", "for: 30s", "for: -30s", `"-30s" is negative`},
@@ -275,6 +275,14 @@ slos: [writes.kept]
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("without %q: %v", old, err)
 		}
+	}
+}
+
+func TestTooManyFaults(t *testing.T) {
+	more := strings.Repeat("  - {id: x, fault: apiserver.kill, target: {pick: one}, begin: {phase: upgrade}}\n", maxFaults+1)
+	_, err := load(t, strings.Replace(whole, "allow:", more+"allow:", 1))
+	if err == nil || !strings.Contains(err.Error(), "at most 100 are planned") {
+		t.Errorf("got %v", err)
 	}
 }
 

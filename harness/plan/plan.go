@@ -28,7 +28,7 @@ const (
 	BoundImages   = 40 * time.Minute // a node image from source takes 12 min on 2 cores
 	BoundCreate   = 10 * time.Minute // 66 s for 3+2 nodes on 2 cores
 	BoundWorkload = 5 * time.Minute
-	BoundSteady   = 5 * time.Minute // beside the steady time itself
+	BoundSteady   = 5 * time.Minute  // beside the steady time itself
 	BoundHeal     = 10 * time.Minute // kubelet may wait 5 min to restart a crashed static pod
 	BoundFinal    = 2 * time.Minute
 	BoundCollect  = 3 * time.Minute
