@@ -22,6 +22,9 @@ import (
 const (
 	// callBound is how long one request to the API may take.
 	callBound = 5 * time.Second
+	// apiBound is how long a run waits for any endpoint to answer: longer than
+	// the restart of an API server, which takes some 10 s.
+	apiBound = time.Minute
 	// callEvery is the pause between two rounds through all endpoints.
 	callEvery = 500 * time.Millisecond
 )
@@ -112,10 +115,10 @@ func (a *api) once(ctx context.Context, do func(context.Context, kubernetes.Inte
 	return errors.Join(errs...)
 }
 
-// until repeats once until an endpoint answers or the bound is over.
-func (a *api) until(ctx context.Context, bound time.Duration, what string, do func(context.Context, kubernetes.Interface) error) error {
+// until repeats once until an endpoint answers, for apiBound at most.
+func (a *api) until(ctx context.Context, what string, do func(context.Context, kubernetes.Interface) error) error {
 	var last error
-	err := poll(ctx, bound, callEvery, func(ctx context.Context) bool {
+	err := poll(ctx, apiBound, callEvery, func(ctx context.Context) bool {
 		err := a.once(ctx, do)
 		if ctx.Err() == nil || last == nil {
 			last = err // what fails because the wait is over says nothing
@@ -123,7 +126,7 @@ func (a *api) until(ctx context.Context, bound time.Duration, what string, do fu
 		return err == nil || answered(err)
 	})
 	if err != nil {
-		return fmt.Errorf("%s: no endpoint of the API answered within %s: %w", what, bound, errors.Join(err, last))
+		return fmt.Errorf("%s: no endpoint of the API answered within %s: %w", what, apiBound, errors.Join(err, last))
 	}
 	if last != nil {
 		return fmt.Errorf("%s: %w", what, last)

@@ -30,8 +30,6 @@ const (
 	evictAgain = 5 * time.Second
 	// goneEvery is how often a drain looks whether the evicted pods are gone.
 	goneEvery = time.Second
-	// cordonBound is how long the API may take to accept a cordon or uncordon.
-	cordonBound = time.Minute
 )
 
 // drainer empties nodes as `kubectl drain --ignore-daemonsets
@@ -50,7 +48,7 @@ type drainer struct {
 // cordon makes the node unschedulable and marks it as cordoned by us. A node
 // that somebody else cordoned stays theirs.
 func (d *drainer) cordon(ctx context.Context, node string) error {
-	return d.api.until(ctx, cordonBound, "cordon "+node, func(ctx context.Context, c kubernetes.Interface) error {
+	return d.api.until(ctx, "cordon "+node, func(ctx context.Context, c kubernetes.Interface) error {
 		n, err := c.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
 		if err != nil || n.Spec.Unschedulable {
 			return err
@@ -61,7 +59,7 @@ func (d *drainer) cordon(ctx context.Context, node string) error {
 
 // uncordon takes cordon back, if it was ours; it says whether it was.
 func (d *drainer) uncordon(ctx context.Context, node string) (ours bool, err error) {
-	err = d.api.until(ctx, cordonBound, "uncordon "+node, func(ctx context.Context, c kubernetes.Interface) error {
+	err = d.api.until(ctx, "uncordon "+node, func(ctx context.Context, c kubernetes.Interface) error {
 		n, err := c.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -91,7 +89,7 @@ func patchNode(ctx context.Context, c kubernetes.Interface, node string, unsched
 // would bring back.
 func (d *drainer) pods(ctx context.Context, node string) (move []corev1.Pod, bare []string, err error) {
 	var list *corev1.PodList
-	err = d.api.until(ctx, cordonBound, "list the pods of "+node, func(ctx context.Context, c kubernetes.Interface) (err error) {
+	err = d.api.until(ctx, "list the pods of "+node, func(ctx context.Context, c kubernetes.Interface) (err error) {
 		list, err = c.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{
 			FieldSelector: fields.OneTermEqualSelector("spec.nodeName", node).String(),
 		})

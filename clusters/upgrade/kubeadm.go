@@ -49,7 +49,7 @@ func (*kubeadm) Steps(places []Place, o Options) []Step {
 		drainCommand := func() {
 			part(partDrain)
 			do("kubectl drain %s --ignore-daemonsets --delete-emptydir-data --timeout=%s  # by the API", p, drainBound)
-			s.Bound += drainBound + 2*cordonBound
+			s.Bound += drainBound + 2*apiBound
 		}
 		newKubeadm := func() { do("%s", strings.Join(install(o.To, "kubeadm"), " ")) }
 		if p.Role == clusters.ControlPlane {
@@ -82,7 +82,7 @@ func (*kubeadm) Steps(places []Place, o Options) []Step {
 		if drain {
 			part(partUncordon)
 			do("kubectl uncordon %s  # by the API", p)
-			s.Bound += cordonBound
+			s.Bound += apiBound
 		}
 		steps = append(steps, s)
 	}
@@ -235,7 +235,7 @@ func (r *run) say(format string, args ...any) {
 // versions are the kubelets' versions, by place.
 func (r *run) versions(ctx context.Context) (map[string]string, error) {
 	var list *corev1.NodeList
-	err := r.api.until(ctx, cordonBound, "list the nodes", func(ctx context.Context, c kubernetes.Interface) (err error) {
+	err := r.api.until(ctx, "list the nodes", func(ctx context.Context, c kubernetes.Interface) (err error) {
 		list, err = c.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 		return err
 	})
@@ -325,7 +325,7 @@ func (s *stepRun) uncordonedAfter(ctx context.Context, err error) error {
 	if !s.cordoned {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cordonBound)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiBound)
 	defer cancel()
 	if _, uerr := s.drain.uncordon(ctx, s.node.Name()); uerr != nil {
 		return errors.Join(err, fmt.Errorf("%w (run: kubectl uncordon %s)", uerr, s.node.Name()))

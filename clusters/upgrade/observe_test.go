@@ -167,7 +167,7 @@ func TestAPIByAnyEndpoint(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		a := &api{names: []string{"lb"}, clients: []kubernetes.Interface{down()}}
-		err := a.until(t.Context(), time.Minute, "look", func(ctx context.Context, c kubernetes.Interface) error {
+		err := a.until(t.Context(), "look", func(ctx context.Context, c kubernetes.Interface) error {
 			_, err := c.CoreV1().Nodes().Get(ctx, "n", metav1.GetOptions{})
 			return err
 		})
