@@ -158,15 +158,30 @@ func install(ctx context.Context, say clusters.Say) error {
 		{"update"},
 		{"install", "--yes", "--no-install-recommends", "docker.io", "iptables"},
 	} {
-		// The lock's own bound: another apt-get may be at work.
-		cmd := exec.CommandContext(ctx, "apt-get", append([]string{"-o", "DPkg::Lock::Timeout=120", "-q"}, args...)...)
+		cmd := exec.CommandContext(ctx, "apt-get", append([]string{
+			"-q",
+			"-o", "DPkg::Lock::Timeout=120", // seconds: another apt-get may be at work
+			// A configuration file that is there stays, and nobody is asked.
+			"-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold",
+		}, args...)...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		cmd.WaitDelay = 5 * time.Second
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("apt-get %s (install Docker by other means and start it): %w: %s", strings.Join(args, " "), err, lastLines(string(out)))
+			return fmt.Errorf("apt-get %s (install Docker by other means and start it): %w: %s", strings.Join(args, " "), err, lastLines(withoutWarnings(string(out))))
 		}
 	}
 	return nil
+}
+
+// withoutWarnings is what apt-get said, without its warnings, which come last.
+func withoutWarnings(out string) string {
+	var b strings.Builder
+	for line := range strings.Lines(out) {
+		if !strings.HasPrefix(line, "W: ") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // startedFile is the record of a daemon that we started. Losing it is harmless:

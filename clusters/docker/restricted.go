@@ -60,8 +60,8 @@ func serveRestricted(ctx context.Context, f Facts, say clusters.Say) error {
 		return err
 	}
 	if changed {
-		say("docker: this machine lacks CAP_SYS_RESOURCE: %s now names the OCI runtime %s (%s), which asks for no more than there is; the file as it was is kept beside it",
-			daemonJSON, runtimeName, runtimePath)
+		say("docker: this machine lacks CAP_SYS_RESOURCE: %s now names the OCI runtime %s (%s), which asks for no more than there is (a file that was there is kept as %s.before-gameday)",
+			daemonJSON, runtimeName, runtimePath, daemonJSON)
 	}
 	if err := reload(ctx); err != nil {
 		return err
