@@ -28,6 +28,7 @@
   function draw() {
     width = box.clientWidth;
     told.clear();
+    tip.style.display = "none";
     svg.textContent = "";
     const defs = el("defs", {}, svg), pat = el("pattern", {id: "hatch", width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)"}, defs);
     el("rect", {width: 2.4, height: 5, style: "fill:var(--bad)"}, pat);
