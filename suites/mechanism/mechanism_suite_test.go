@@ -3,7 +3,9 @@
 // and the effect is seen to end: when it is switched off, when the process that holds it is killed, and when that process
 // hangs. The figures measured on the way are in the report, not in the assertions.
 //
-// It needs root and no Docker, and fails where it cannot run.
+// It needs root and no Docker, takes about a minute, fails where it cannot run, and runs only when asked for by label:
+//
+//	go test ./suites/mechanism -ginkgo.label-filter=root -ginkgo.v
 package mechanism
 
 import (
@@ -26,6 +28,9 @@ func TestMain(m *testing.M) {
 
 func TestMechanism(t *testing.T) {
 	RegisterFailHandler(Fail)
+	if c, _ := GinkgoConfiguration(); c.LabelFilter == "" && !c.DryRun {
+		t.Skip("needs root: ask for it with -ginkgo.label-filter=root")
+	}
 	RunSpecs(t, "Mechanisms on this machine", Label("root"))
 }
 

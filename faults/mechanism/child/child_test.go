@@ -104,12 +104,13 @@ func start(t *testing.T, c Command) *Process {
 }
 
 func within(t *testing.T) context.Context {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bound)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// eventually waits for the file that a child writes at its end.
+// endOf waits for the file that a child writes at its end.
 func endOf(t *testing.T, file string) string {
 	t.Helper()
 	for deadline := time.Now().Add(bound); ; {

@@ -15,33 +15,34 @@ import (
 
 // fakeProc is a /proc of our own making.
 type fakeProc struct {
-	t   testing.TB
+	tb  testing.TB
 	dir string
 }
 
-func newFakeProc(t testing.TB) fakeProc {
-	p := fakeProc{t, t.TempDir()}
+func newFakeProc(tb testing.TB) fakeProc {
+	tb.Helper()
+	p := fakeProc{tb, tb.TempDir()}
 	p.write("sys/kernel/random/boot_id", "boot-1\n")
 	p.write("meminfo", "")
 	return p
 }
 
 func (p fakeProc) write(name, data string) {
-	p.t.Helper()
+	p.tb.Helper()
 	path := filepath.Join(p.dir, name)
 	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(data), 0o600)); err != nil {
-		p.t.Fatal(err)
+		p.tb.Fatal(err)
 	}
 }
 
 func (p fakeProc) add(pid int, ns string, start uint64, cmdline ...string) {
-	p.t.Helper()
+	p.tb.Helper()
 	dir := strconv.Itoa(pid)
 	p.write(dir+"/stat", fmt.Sprintf("%d (a (b) c) S 1 %s%d 0 0", pid, strings.Repeat("0 ", 17), start))
 	p.write(dir+"/cmdline", strings.Join(append(cmdline, ""), "\x00"))
 	link := filepath.Join(p.dir, dir, "ns/pid")
 	if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o700), os.Symlink("pid:["+ns+"]", link)); err != nil {
-		p.t.Fatal(err)
+		p.tb.Fatal(err)
 	}
 }
 

@@ -193,9 +193,9 @@ func stat(dir string) (start uint64, state byte, err error) {
 	if err != nil {
 		return 0, 0, gone(dir, err)
 	}
-	// The second field is the name in brackets, which may itself hold brackets and spaces.
+	// The second field is the name in brackets, which may itself hold brackets and spaces: what follows begins with the third.
 	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	const stateField, startField = 3 - 3, 22 - 3
+	const stateField, startField = 0, 22 - 3
 	if len(fields) <= startField {
 		return 0, 0, fmt.Errorf("%s/stat has an unknown format: %q", dir, b)
 	}

@@ -8,10 +8,10 @@ package reach
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
@@ -48,7 +48,9 @@ func Look(ctx context.Context, netns string, peers []netip.Addr, window time.Dur
 	if err != nil {
 		return nil, fmt.Errorf("open an ICMP socket in network namespace %q (root is needed): %w", netns, err)
 	}
-	l := &look{peers: peers, sock: sock, nonce: rand.Uint64(), history: make([][]probe, len(peers))}
+	var nonce [8]byte
+	rand.Read(nonce[:]) // never fails
+	l := &look{peers: peers, sock: sock, nonce: binary.BigEndian.Uint64(nonce[:]), history: make([][]probe, len(peers))}
 	received := make(chan error, 1)
 	go func() { received <- l.receive() }()
 	result, err := l.run(ctx, window)

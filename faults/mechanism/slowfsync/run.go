@@ -41,7 +41,6 @@ func Run(ctx context.Context, c *child.Conn) error {
 	if err != nil {
 		return err
 	}
-	defer target.Close()
 	self, err := process.Of(os.Getpid())
 	if err != nil {
 		return err
@@ -58,8 +57,12 @@ func Run(ctx context.Context, c *child.Conn) error {
 		return t.reason(ctx)
 	}
 	// The threads were found by the pid. It was the target's all the time if the target still lives.
-	if alive, err := target.Alive(); err != nil || !alive {
-		return errors.Join(fmt.Errorf("%s: %w", s.Process, process.ErrGone), err)
+	alive, err := target.Alive()
+	if err := errors.Join(err, target.Close()); err != nil {
+		return err
+	}
+	if !alive {
+		return fmt.Errorf("%s: %w", s.Process, process.ErrGone)
 	}
 	if err := c.Ready(self); err != nil {
 		return err
