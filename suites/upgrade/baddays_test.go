@@ -128,9 +128,8 @@ var _ = Describe("Bad days", Label("kind"), Serial, func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(left).To(BeEmpty())
 	},
-		Entry("an unknown scenario", "upgrade-under-fire", "run", "upgrade-under-fir"),
-		Entry("a fault over the budget", "quorum", "run", "testdata/over-budget.yaml"),
-		Entry("an unknown provider", "kind", "run", "upgrade-clean", "--provider=kint"),
-		SpecTimeout(time.Minute),
+		Entry("an unknown scenario", SpecTimeout(time.Minute), "upgrade-under-fire", "run", "upgrade-under-fir"),
+		Entry("a fault over the budget", SpecTimeout(time.Minute), "quorum", "run", "testdata/over-budget.yaml"),
+		Entry("an unknown provider", SpecTimeout(time.Minute), "kind", "run", "upgrade-clean", "--provider=kint"),
 	)
 })
