@@ -61,10 +61,11 @@ type Partition struct {
 	// (what is sent to them is lost).
 	Direction string `yaml:"direction" json:"direction"`
 
-	mu   sync.Mutex
-	cut  *cut.Cut
-	stop context.CancelFunc
-	done chan struct{}
+	mu       sync.Mutex
+	cut      *cut.Cut
+	deadline time.Time
+	stop     context.CancelFunc
+	done     chan struct{}
 }
 
 // Peers are words and places. In a scenario it is one, or a list.
@@ -188,16 +189,22 @@ func (f *Partition) Inject(ctx context.Context, env Env) error {
 			f.cut = nil
 			return err
 		}
-		keep, stop := context.WithTimeout(context.WithoutCancel(ctx), env.MaxHold)
+		f.deadline = time.Now().Add(env.MaxHold)
+		keep, stop := context.WithDeadline(context.WithoutCancel(ctx), f.deadline)
 		f.stop, f.done = stop, make(chan struct{})
-		go refresh(keep, f.cut, f.done, env.Log)
+		go refresh(keep, f.cut, f.deadline, f.done, env.Log)
 	}
-	return f.cut.Set(pairs, min(cutTTL, max(env.MaxHold, time.Millisecond)))
+	return f.cut.Set(pairs, life(f.deadline))
+}
+
+// life is how long pairs may live from now, in the kernel.
+func life(deadline time.Time) time.Duration {
+	return max(min(cutTTL, time.Until(deadline)), time.Millisecond)
 }
 
 // refresh keeps the cut alive. One that has expired is not made again here: the
 // proof finds it lost.
-func refresh(ctx context.Context, c *cut.Cut, done chan struct{}, log func(string, ...any)) {
+func refresh(ctx context.Context, c *cut.Cut, deadline time.Time, done chan struct{}, log func(string, ...any)) {
 	defer close(done)
 	tick := time.NewTicker(cutRefresh)
 	defer tick.Stop()
@@ -206,7 +213,7 @@ func refresh(ctx context.Context, c *cut.Cut, done chan struct{}, log func(strin
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if err := c.Refresh(cutTTL); err != nil {
+			if err := c.Refresh(life(deadline)); err != nil {
 				log("keep the partition: %v", err)
 			}
 		}
@@ -281,10 +288,6 @@ func (f *Partition) from(ctx context.Context, env Env, n clusters.Node, peers []
 	if err != nil {
 		return seen{}, "", time.Time{}, err
 	}
-	ctlName, ctl, err := f.control(ctx, env, own, peers)
-	if err != nil {
-		return seen{}, "", time.Time{}, err
-	}
 	var addrs []netip.Addr
 	var nets []string
 	for _, p := range peers {
@@ -302,7 +305,11 @@ func (f *Partition) from(ctx context.Context, env Env, n clusters.Node, peers []
 	if err != nil {
 		return seen{}, "", time.Time{}, err
 	}
-	found, err := reach.Look(ctx, own.NetNS, append(addrs, ctl), reachWindow)
+	names, controls := f.controls(ctx, env, own, peers)
+	if len(controls) == 0 {
+		return seen{}, "", time.Time{}, fmt.Errorf("%s: nobody can be the control: there is no node outside the cut, and no default gateway", n.Name())
+	}
+	found, err := reach.Look(ctx, own.NetNS, slices.Concat(addrs, controls), reachWindow)
 	at := time.Now()
 	if err != nil {
 		return seen{}, "", at, fmt.Errorf("%s: %w", n.Name(), err)
@@ -311,19 +318,26 @@ func (f *Partition) from(ctx context.Context, env Env, n clusters.Node, peers []
 	if err != nil {
 		return seen{}, "", at, err
 	}
-	c := found[len(found)-1]
-	if c.State != reach.Answering {
-		return seen{}, "", at, fmt.Errorf("%s: the control does not answer either: %s", n.Name(), c)
+	// Another fault may have hit a control too: one that answers is enough.
+	var control string
+	for i, c := range found[len(peers):] {
+		if c.State == reach.Answering {
+			control = fmt.Sprintf("%s answers %s (%d/%d echoes)", names[i], clusters.Place(n), c.Answered, c.Sent)
+			break
+		}
+	}
+	if control == "" {
+		return seen{}, "", at, fmt.Errorf("%s: no control answers: %v", n.Name(), found[len(peers):])
 	}
 	s := seen{broken: true, whole: true}
 	var lines []string
-	for i, p := range found[:len(found)-1] {
+	for i, p := range found[:len(peers)] {
 		s.broken = s.broken && p.State == reach.Silent && f.arrived(after[i]-before[i], p.Sent)
 		s.whole = s.whole && p.State == reach.Answering
 		lines = append(lines, fmt.Sprintf("%s %s (%d/%d echoes, %d arrived there)", clusters.Place(peers[i]), p.State, p.Answered, p.Sent, after[i]-before[i]))
 	}
 	s.evidence = strings.Join(lines, ", ")
-	return s, fmt.Sprintf("%s answers %s (%d/%d echoes)", ctlName, clusters.Place(n), c.Answered, c.Sent), at, nil
+	return s, control, at, nil
 }
 
 // arrived tells the direction: with the way in cut, what the target sends must
@@ -336,9 +350,9 @@ func (f *Partition) arrived(n, sent int) bool {
 	return n < max(sent/2, 1)
 }
 
-// control is somebody who must go on answering: a node outside the cut, or else
+// controls are those who must go on answering: the nodes outside the cut, and
 // the bridge's own host, to which no frame is dropped.
-func (f *Partition) control(ctx context.Context, env Env, own clusters.Link, peers []clusters.Node) (string, netip.Addr, error) {
+func (f *Partition) controls(ctx context.Context, env Env, own clusters.Link, peers []clusters.Node) (names []string, addrs []netip.Addr) {
 	for _, n := range env.Cluster.Nodes() {
 		if isTarget(env, n) || slices.ContainsFunc(peers, func(p clusters.Node) bool { return p.Name() == n.Name() }) {
 			continue
@@ -348,14 +362,13 @@ func (f *Partition) control(ctx context.Context, env Env, own clusters.Link, pee
 			continue // down itself: no control
 		}
 		if a, err := ipv4(l); err == nil {
-			return clusters.Place(n), a, nil
+			names, addrs = append(names, clusters.Place(n)), append(addrs, a)
 		}
 	}
-	a, err := gateway(procFile(own.NetNS, "route"))
-	if err != nil {
-		return "", a, fmt.Errorf("nobody can be the control: %w", err)
+	if a, err := gateway(procFile(own.NetNS, "route")); err == nil {
+		names, addrs = append(names, "the bridge's host "+a.String()), append(addrs, a)
 	}
-	return "the bridge's host " + a.String(), a, nil
+	return names, addrs
 }
 
 func ipv4(l clusters.Link) (netip.Addr, error) {

@@ -1,0 +1,148 @@
+package faultcheck
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"gameday/clusters"
+	"gameday/faults"
+	"gameday/faults/mechanism/child"
+	"gameday/harness/history"
+	"gameday/harness/inject"
+
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+)
+
+// victimEntry is the process that injects a fault and is killed for it.
+const victimEntry = "faultcheck-victim"
+
+type victimArgs struct {
+	Cluster, Fault, With, Where, ID, Dir string
+	// Until is the state that is reported.
+	Until string
+}
+
+// victim is a run with one fault.
+func victim(ctx context.Context, c *child.Conn) error {
+	var args victimArgs
+	if err := c.Args(&args); err != nil {
+		return err
+	}
+	cl, err := open(ctx, "kind", args.Cluster)
+	if err != nil {
+		return err
+	}
+	k, ok := faults.Lookup(args.Fault)
+	if !ok {
+		return fmt.Errorf("no fault %s", args.Fault)
+	}
+	f := k.New()
+	if err := yaml.Unmarshal([]byte(args.With), f); err != nil {
+		return err
+	}
+	n, err := nodeAt(cl, args.Where)
+	if err != nil {
+		return err
+	}
+	j, err := inject.OpenJournal(filepath.Join(args.Dir, "journal.jsonl"), inject.Header{Run: "faultcheck", Provider: "kind", Cluster: args.Cluster})
+	if err != nil {
+		return err
+	}
+	if _, err := inject.StartGuard(ctx, j, inject.DefaultLease); err != nil {
+		return err
+	}
+	reached := make(chan struct{}, 1)
+	i, err := inject.New(inject.Config{
+		ID: args.ID, Kind: k, Fault: f, Journal: j,
+		Env: faults.Env{Cluster: cl, Targets: []clusters.Node{n}, Tag: inject.Tag("faultcheck", args.ID), MaxHold: 5 * time.Minute},
+		Record: func(h history.Injection, _ time.Time) {
+			fmt.Fprintln(os.Stderr, h.State, h.Error)
+			if h.State == args.Until {
+				reached <- struct{}{}
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 1)
+	go func() {
+		if err := i.Start(ctx); err != nil {
+			failed <- err
+			return
+		}
+		i.Watch(ctx)
+	}()
+	select {
+	case <-reached:
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if err := c.Ready(os.Getpid()); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+var _ = Describe("A run that is killed", Serial, Ordered, ContinueOnFailure, func() {
+	BeforeEach(func(ctx SpecContext) { eventuallyWhole(ctx) }, NodeTimeout(8*time.Minute))
+
+	for _, until := range []string{"armed", "proven"} {
+		for _, c := range checks() {
+			if c.name == "partition-in" || c.name == "slow-wal" {
+				continue // as their namesakes
+			}
+			It(fmt.Sprintf("once %s is %s leaves nothing behind", c.name, until), func(ctx SpecContext) {
+				dir := GinkgoT().TempDir()
+				GinkgoT().Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
+				log, err := os.Create(filepath.Join(dir, "run.log"))
+				Expect(err).NotTo(HaveOccurred())
+				defer log.Close()
+				DeferCleanup(func() {
+					for _, f := range []string{"run.log", "guard.log", "journal.jsonl"} {
+						b, err := os.ReadFile(filepath.Join(dir, f))
+						say("%s (%v):\n%s", f, err, b)
+					}
+				})
+				with, err := yaml.Marshal(c.with)
+				Expect(err).NotTo(HaveOccurred())
+				p, err := child.Start(ctx, child.Command{Name: victimEntry, Log: log, Args: victimArgs{
+					Cluster: cluster.Name(), Fault: c.kind, With: string(with), Where: clusters.Place(c.target(ctx)), ID: c.name, Dir: dir, Until: until,
+				}})
+				Expect(err).NotTo(HaveOccurred())
+				if until == "proven" {
+					e, err := again(c.with).Prove(ctx, c.env(ctx, &memory{}))
+					Expect(err).NotTo(HaveOccurred())
+					Expect(e.Gone).To(BeFalse(), "nothing is broken, so nothing is shown by its being whole: %s", e.Evidence)
+				}
+				killed := time.Now()
+				Expect(p.Kill(ctx)).To(Succeed())
+
+				journal := filepath.Join(dir, "journal.jsonl")
+				Eventually(ctx, func() error {
+					c, err := inject.ReadJournal(journal)
+					if err == nil && len(c.Open()) > 0 {
+						err = fmt.Errorf("%s is %s: %s", c.Open()[0].ID, c.Open()[0].State, c.Open()[0].Error)
+					}
+					if err == nil && c.Holder.As != "guard" {
+						err = errors.New("the guard has not come yet")
+					}
+					return err
+				}).WithTimeout(8 * time.Minute).WithPolling(5 * time.Millisecond).Should(Succeed())
+				AddReportEntry(c.name+" killed when "+until, fmt.Sprintf("gone %s after SIGKILL", time.Since(killed).Round(time.Millisecond)))
+				Eventually(ctx, inject.OpenJournals).WithTimeout(10*time.Second).Should(BeEmpty(), "the index of open journals")
+				eventuallyWhole(ctx)
+			}, NodeTimeout(18*time.Minute))
+		}
+	}
+})
