@@ -81,7 +81,7 @@ func (b builder) build(ctx context.Context, ref, key string) error {
 	// The Debian root waits for the network, compiling for the processors.
 	g.Go(func() error {
 		var err error
-		root, _, err = b.root(gctx, kind.Dir)
+		root, err = b.root(gctx, kind.Dir)
 		return err
 	})
 	g.Go(func() error {
@@ -406,29 +406,29 @@ var lbFiles = []string{
 
 // root makes the Debian root of a node with kind's files and the container
 // runtime in it, and carves the other images' roots from it.
-func (b builder) root(ctx context.Context, kindDir string) (dir, key string, err error) {
+func (b builder) root(ctx context.Context, kindDir string) (string, error) {
 	pinned, err := readKindPins(kindDir)
 	if err != nil {
-		return "", "", err
+		return "", err
 	}
 	inputs := []any{rootFormat, debianSuite, debianPackages, proxyFiles, lbFiles, kindVersion, runtime.GOARCH}
 	recipes := runtimeRecipes(pinned)
 	for i, r := range recipes {
 		if r, err = b.prepare(ctx, r); err != nil {
-			return "", "", err
+			return "", err
 		}
 		recipes[i] = r
 		key, err := recipeKey(r, b.tc.version, b.hashes)
 		if err != nil {
-			return "", "", err
+			return "", err
 		}
 		inputs = append(inputs, key)
 	}
-	if key, err = contentKey(inputs...); err != nil {
-		return "", "", err
+	key, err := contentKey(inputs...)
+	if err != nil {
+		return "", err
 	}
-	dir, err = b.get("root", key, func(dir string) error { return b.makeRoot(ctx, kindDir, recipes, dir) })
-	return dir, key, err
+	return b.get("root", key, func(dir string) error { return b.makeRoot(ctx, kindDir, recipes, dir) })
 }
 
 func (b builder) makeRoot(ctx context.Context, kindDir string, recipes []recipe, dir string) error {

@@ -102,7 +102,7 @@ func buildLoadBalancer(ctx context.Context, s store, src fs.FS, ref, key string,
 	if err != nil {
 		return err
 	}
-	root, _, err := builder{store: s, log: log, tc: tc}.root(ctx, kind.Dir)
+	root, err := builder{store: s, log: log, tc: tc}.root(ctx, kind.Dir)
 	if err != nil {
 		return err
 	}

@@ -96,7 +96,11 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err != nil {
 		return res, err
 	}
-	defer files.close()
+	defer func() {
+		if err := files.close(); err != nil {
+			cfg.Terminal.Say("the run's logs may be incomplete: %v", err)
+		}
+	}()
 	r := &runner{cfg: cfg, scenario: cfg.Scenario, log: files.log, files: files}
 	info := history.Run{
 		ID: cfg.ID, Scenario: cfg.Scenario.Name, Seed: cfg.Seed, Gameday: cfg.Gameday,
