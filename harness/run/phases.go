@@ -1,6 +1,7 @@
 package run
 
 import (
+	"strings"
 	"sync"
 
 	"gameday/clusters/upgrade"
@@ -36,19 +37,49 @@ func (p *phases) gateLocked(path string, state upgrade.State) chan struct{} {
 	if !ok {
 		c = make(chan struct{})
 		m[path] = c
+		if state == upgrade.Ended && p.within(path) {
+			close(c)
+		}
 	}
 	return c
 }
 
-// publish opens the gate of the phase's state.
+// within says whether a phase that the path is a part of has ended.
+func (p *phases) within(path string) bool {
+	for whole, c := range p.ended {
+		if strings.HasPrefix(path, whole+"/") && closed(c) {
+			return true
+		}
+	}
+	return false
+}
+
+func closed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// publish opens the gate of the phase's state. The end of a phase is the end of
+// its parts, whether theirs was observed or not: nothing goes on in them.
 func (p *phases) publish(path string, state upgrade.State) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	c := p.gateLocked(path, state)
-	select {
-	case <-c:
-	default:
-		close(c)
+	open := []chan struct{}{p.gateLocked(path, state)}
+	if state == upgrade.Ended {
+		for part, c := range p.ended {
+			if strings.HasPrefix(part, path+"/") {
+				open = append(open, c)
+			}
+		}
+	}
+	for _, c := range open {
+		if !closed(c) {
+			close(c)
+		}
 	}
 }
 
