@@ -52,7 +52,8 @@ func newLab(ctx SpecContext, n int) *lab {
 	GinkgoHelper()
 	l := &lab{bridge: newHost()}
 	sw := handle(l.bridge)
-	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
+	// Its address is fixed, or it would change with the ports.
+	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0", HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 1}}}
 	Expect(sw.LinkAdd(br)).To(Succeed())
 	setUp(sw, l.bridge, "br0", 1)
 	for i := range n {
@@ -94,10 +95,6 @@ func setUp(in *netlink.Handle, h *host, link string, number int) {
 	h.mac = dev.Attrs().HardwareAddr
 	Expect(in.AddrAdd(dev, &netlink.Addr{IPNet: &net.IPNet{IP: h.ip.AsSlice(), Mask: net.CIDRMask(24, 32)}})).To(Succeed())
 	Expect(in.LinkSetUp(dev)).To(Succeed())
-	// The bridge may take the hardware address of its first port when it comes up; hosts keep theirs.
-	dev, err = in.LinkByName(link)
-	Expect(err).NotTo(HaveOccurred())
-	h.mac = dev.Attrs().HardwareAddr
 }
 
 func handle(h *host) *netlink.Handle {
