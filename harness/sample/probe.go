@@ -98,7 +98,10 @@ func (p *prober) run(schedule, requests context.Context, offset time.Duration) {
 			promised = now
 			p.record(now, history.Sample{Series: p.id, Err: NotSent})
 		}
-		last = now
+		// On time by the schedule, not by the start before, which was late.
+		if last = due; now.Sub(due) > p.pace.Fast {
+			last = now // what was missed is not made up for
+		}
 	}
 }
 

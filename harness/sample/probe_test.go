@@ -273,7 +273,7 @@ func pause(d time.Duration) { <-time.After(d) }
 // TestKnownOutages is the positive control of the instrument: an outage of
 // known kind and length is seen once, with its length right within 50 ms.
 func TestKnownOutages(t *testing.T) {
-	if restore, err := prioritise(); err != nil {
+	if restore, err := prioritise(samplerNice); err != nil {
 		t.Logf("as in a run without the right to it: %v", err)
 	} else {
 		defer restore()

@@ -69,15 +69,19 @@ func canaries(run string) string { return "gameday-" + run + "-canary" }
 // Start makes the canaries' namespace and starts all samplers. They go on until
 // Stop, also when ctx ends: what happens after a Ctrl-C is part of the record.
 func Start(ctx context.Context, cfg Config) (_ *Samplers, err error) {
-	client, err := admin(cfg.Cluster)
+	client, err := kubernetes.NewForConfig(unlimited(cfg.Cluster.REST()))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("client of %s: %w", cfg.Cluster.Name(), err)
 	}
 	s := &Samplers{cfg: cfg, client: client, ledger: newLedger(cfg.Record, canaries(cfg.Run)), began: time.Now()}
 	var probers []*prober
 	for _, e := range cfg.Cluster.Endpoints() {
 		for _, k := range kinds {
-			one, err := newSeries(len(probers)+1, k, e, cfg.Run, s.ledger)
+			p, ok := k.on(e)
+			if !ok {
+				continue
+			}
+			one, err := newSeries(len(probers)+1, k, p, e, cfg.Run, s.ledger)
 			if err != nil {
 				return nil, err
 			}
@@ -103,7 +107,7 @@ func Start(ctx context.Context, cfg Config) (_ *Samplers, err error) {
 	if err := s.prepare(ctx); err != nil {
 		return nil, errors.Join(err, s.objects.close(), s.members.close())
 	}
-	if s.restore, err = prioritise(); err != nil {
+	if s.restore, err = prioritise(samplerNice); err != nil {
 		cfg.Record.Add(history.Event{Finding: &history.Finding{
 			Level: "note", What: "the samplers run at normal priority: on a busy machine they may see outages that are their own lateness", Evidence: err.Error(),
 		}})
@@ -126,10 +130,20 @@ func (s *Samplers) start(ctx context.Context, probers []*prober) {
 	s.watching.Go(func() { s.objects.run(watches) })
 	s.watching.Go(func() { s.members.run(watches) })
 	for i, p := range probers {
-		// Spread over the period, so that they do not all want the CPU at once.
-		offset := p.pace.Period * time.Duration(i) / time.Duration(len(probers))
-		s.probing.Go(func() { p.run(schedule, requests, offset) })
+		s.probing.Go(func() { p.run(schedule, requests, offset(i, p.pace.Period)) })
 	}
+}
+
+// offset of the i-th series within its period: all on a grid, so that one
+// wake-up of this process starts several samples (waking up costs more than the
+// request), and the slow ones, among which are the TLS handshakes, spread over
+// it.
+func offset(i int, period time.Duration) time.Duration {
+	const grid = 100 * time.Millisecond
+	if period <= grid {
+		return 0
+	}
+	return time.Duration(i) * grid % period
 }
 
 // taker is what a prober hands its samples to.
@@ -140,16 +154,12 @@ func (s *Samplers) taker(t *tally) func(time.Time, history.Sample) {
 	}
 }
 
-// admin is a client without client-go's own rate limit.
-func admin(c clusters.Cluster) (kubernetes.Interface, error) {
-	cfg := rest.CopyConfig(c.REST())
+// unlimited is the configuration without client-go's own rate limit.
+func unlimited(cfg *rest.Config) *rest.Config {
+	cfg = rest.CopyConfig(cfg)
 	cfg.QPS = -1
 	cfg.Timeout = prepareOne
-	cli, err := kubernetes.NewForConfig(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("client of %s: %w", c.Name(), err)
-	}
-	return cli, nil
+	return cfg
 }
 
 // prepare makes the canaries' namespace and the object that reads ask for. It
@@ -168,7 +178,7 @@ func (s *Samplers) prepare(ctx context.Context) error {
 			}, metav1.CreateOptions{})
 		}
 		if err == nil || apierrors.IsAlreadyExists(err) {
-			return nil
+			return s.everywhere(ctx)
 		}
 		select {
 		case <-ctx.Done():
@@ -176,6 +186,29 @@ func (s *Samplers) prepare(ctx context.Context) error {
 		case <-time.After(poll):
 		}
 	}
+}
+
+// everywhere waits until every API server's cache has the object that reads ask
+// for: an answer that it is not there would be a bad sample.
+func (s *Samplers) everywhere(ctx context.Context) error {
+	for _, e := range s.cfg.Cluster.Endpoints() {
+		client, err := kubernetes.NewForConfig(unlimited(e.Config))
+		if err != nil {
+			return fmt.Errorf("client of %s: %w", e.Name, err)
+		}
+		for {
+			_, err := client.CoreV1().ConfigMaps(s.ledger.namespace).Get(ctx, canaryName, metav1.GetOptions{ResourceVersion: "0"})
+			if err == nil {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("the canary is not to be had at %s: %w: %w", e.Name, context.Cause(ctx), err)
+			case <-time.After(poll):
+			}
+		}
+	}
+	return nil
 }
 
 // Steady says whether the last window was good on all series, that all watches
@@ -197,6 +230,10 @@ func (s *Samplers) Steady(window time.Duration) (ok bool, why string) {
 	}
 	if w := s.members.trouble(); w != "" {
 		bad = append(bad, w)
+	}
+	const enough = 4
+	if len(bad) > enough {
+		bad = append(bad[:enough], fmt.Sprintf("and %d more", len(bad)-enough))
 	}
 	return len(bad) == 0, strings.Join(bad, "; ")
 }

@@ -31,7 +31,8 @@ const (
 // kind is a kind of series, made once for each endpoint.
 type kind struct {
 	verb, conn string
-	// lb is the pace through the load balancer, direct at each API server.
+	// lb is the pace through the load balancer, direct at each API server; a
+	// zero pace makes no series there.
 	lb, direct pace
 }
 
@@ -54,6 +55,22 @@ var kinds = []kind{
 	{verbWrite, connReused,
 		pace{Period: 250 * time.Millisecond, Fast: 100 * time.Millisecond, Deadline: 4 * time.Second},
 		pace{Period: time.Second, Fast: 250 * time.Millisecond, Deadline: 4 * time.Second}},
+	// A pooled connection through the load balancer stays with one API server,
+	// also with one whose etcd is gone; a new one has the choice.
+	{verbQuorum, connNew,
+		pace{Period: time.Second, Fast: 100 * time.Millisecond, Suspect: 250 * time.Millisecond, Deadline: 3 * time.Second}, pace{}},
+	{verbWrite, connNew,
+		pace{Period: time.Second, Fast: 250 * time.Millisecond, Deadline: 4 * time.Second}, pace{}},
+}
+
+// on is the pace of the kind on an endpoint; ok is false if it has no series
+// there.
+func (k kind) on(e clusters.Endpoint) (p pace, ok bool) {
+	p = k.direct
+	if e.Node == nil {
+		p = k.lb
+	}
+	return p, p.Period > 0
 }
 
 // series is one kind on one endpoint.
@@ -72,11 +89,7 @@ type series struct {
 	counter atomic.Int64
 }
 
-func newSeries(id int, k kind, e clusters.Endpoint, run string, l *ledger) (*series, error) {
-	p := k.direct
-	if e.Node == nil {
-		p = k.lb
-	}
+func newSeries(id int, k kind, p pace, e clusters.Endpoint, run string, l *ledger) (*series, error) {
 	rt, err := transport(e.Config, k.conn)
 	if err != nil {
 		return nil, err

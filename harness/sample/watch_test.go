@@ -124,7 +124,7 @@ func TestWatcher(t *testing.T) {
 func TestWriteSeries(t *testing.T) {
 	g := newTarget(t)
 	record, load := newRecord(t)
-	s, err := newSeries(4, kinds[len(kinds)-1], clusters.Endpoint{Name: "lb", Config: g.config()}, "r1", newLedger(record, "ns"))
+	s, err := newSeries(4, kind{verb: verbWrite, conn: connReused}, pace{}, clusters.Endpoint{Name: "lb", Config: g.config()}, "r1", newLedger(record, "ns"))
 	if err != nil {
 		t.Fatal(err)
 	}
