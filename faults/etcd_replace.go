@@ -48,7 +48,10 @@ const (
 func aside(tag string) string { return path.Join(etcdData, "gameday-"+tag) }
 
 // EtcdReplace is the fault etcd.replace. It has no parameters.
-type EtcdReplace struct{}
+type EtcdReplace struct {
+	// kill is killEtcd, but in a test without processes.
+	kill func(context.Context, clusters.Node) error
+}
 
 // oldMember is noted before it is removed.
 type oldMember struct {
@@ -98,7 +101,7 @@ func (f *EtcdReplace) Inject(ctx context.Context, env Env) error {
 		if err := env.Notes.Save(oldMember{ID: m.ID, Peer: m.PeerURLs}); err != nil {
 			return err
 		}
-		if err := takeDown(ctx, env, n); err != nil {
+		if err := f.takeDown(ctx, env, n); err != nil {
 			return err
 		}
 		if err := insist(ctx, func(ctx context.Context) error {
@@ -110,10 +113,22 @@ func (f *EtcdReplace) Inject(ctx context.Context, env Env) error {
 		}); err != nil {
 			return fmt.Errorf("remove member %x of %s: %w", m.ID, n.Name(), err)
 		}
-	} else if err := takeDown(ctx, env, n); err != nil {
+	} else if err := f.takeDown(ctx, env, n); err != nil {
 		return err
 	}
 	return wipe(ctx, n, env.Tag)
+}
+
+// takeDown keeps the member on a node from running.
+func (f *EtcdReplace) takeDown(ctx context.Context, env Env, n clusters.Node) error {
+	if err := park(ctx, n, env.Tag, etcdManifest); err != nil {
+		return err
+	}
+	end := f.kill
+	if end == nil {
+		end = killEtcd
+	}
+	return end(ctx, n)
 }
 
 // maySpare says whether the cluster works without the member.
@@ -210,7 +225,7 @@ func (f *EtcdReplace) Heal(ctx context.Context, env Env) error {
 	}
 	if m == nil {
 		// Nothing of the old member may run or be found by the new one.
-		if err := takeDown(ctx, env, n); err != nil {
+		if err := f.takeDown(ctx, env, n); err != nil {
 			return err
 		}
 		if err := wipe(ctx, n, env.Tag); err != nil {

@@ -42,18 +42,19 @@ func (*EtcdStop) Describe(targets []string) []string {
 
 func (*EtcdStop) Inject(ctx context.Context, env Env) error {
 	for _, n := range env.Targets {
-		if err := takeDown(ctx, env, n); err != nil {
+		if err := park(ctx, n, env.Tag, etcdManifest); err != nil {
+			return err
+		}
+		if err := killEtcd(ctx, n); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// takeDown keeps the member on a node from running.
-func takeDown(ctx context.Context, env Env, n clusters.Node) error {
-	if err := park(ctx, n, env.Tag, etcdManifest); err != nil {
-		return err
-	}
+// killEtcd ends the member on a node at once; the kubelet would take some seconds
+// to stop its pod.
+func killEtcd(ctx context.Context, n clusters.Node) error {
 	refs, err := find(ctx, n, "etcd")
 	if err != nil {
 		return err

@@ -47,8 +47,8 @@ func refuses(ctx context.Context, n clusters.Node, port string) error {
 	return conn.Close()
 }
 
-// status asks the member on a node for its own view. It needs no quorum.
-func status(ctx context.Context, c clusters.Cluster, n clusters.Node) (*clientv3.StatusResponse, error) {
+// memberStatus asks the member on a node for its own view. It needs no quorum.
+func memberStatus(ctx context.Context, c clusters.Cluster, n clusters.Node) (*clientv3.StatusResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	cli, err := clusters.EtcdClient(ctx, c, n)
@@ -112,7 +112,7 @@ func well(ctx context.Context, env Env) (string, error) {
 	}
 	text, serr := control(ctx, rest, "answers for itself, but has no quorum",
 		func(ctx context.Context, n clusters.Node) error {
-			_, err := status(ctx, env.Cluster, n)
+			_, err := memberStatus(ctx, env.Cluster, n)
 			return err
 		})
 	if serr != nil {
@@ -124,7 +124,7 @@ func well(ctx context.Context, env Env) (string, error) {
 // serves says that the member on a node is a voter in sync, and that the API
 // server beside it, whose only etcd it is, is ready too.
 func serves(ctx context.Context, env Env, n clusters.Node) error {
-	s, err := status(ctx, env.Cluster, n)
+	s, err := memberStatus(ctx, env.Cluster, n)
 	if err != nil {
 		return err
 	}
