@@ -9,6 +9,8 @@ import (
 	"net"
 	"strings"
 	"syscall"
+
+	"google.golang.org/grpc/status"
 )
 
 // maxErr bounds the text of an error in the record, in bytes.
@@ -29,9 +31,9 @@ func explain(err error) string {
 	if err == nil {
 		return ""
 	}
-	var status *statusError
-	if errors.As(err, &status) {
-		return status.text
+	var answered *statusError
+	if errors.As(err, &answered) {
+		return answered.text
 	}
 	class := "other"
 	var (
@@ -58,6 +60,10 @@ func explain(err error) string {
 	}
 	return short(class + ": " + err.Error())
 }
+
+// rpcError is explain for an error of etcd's client: what the server or gRPC
+// said, without gRPC's wrapping.
+func rpcError(err error) string { return short(status.Convert(err).Message()) }
 
 // short is text on one line, cut at maxErr bytes.
 func short(text string) string {

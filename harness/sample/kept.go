@@ -73,7 +73,7 @@ func (k *kept) look(ctx context.Context, prefix string, acked map[string]ack) {
 	defer cancel()
 	resp, err := k.cli.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
 	if err != nil {
-		k.Err = explain(err)
+		k.Err = rpcError(err)
 		return
 	}
 	k.at = resp.Header.Revision

@@ -99,7 +99,7 @@ func (m *member) ask(ctx context.Context) history.Etcd {
 	// clientv3's own Status makes a connection for each call.
 	s, err := etcdserverpb.NewMaintenanceClient(conn).Status(ctx, &etcdserverpb.StatusRequest{})
 	if err != nil {
-		return history.Etcd{Node: m.node, Err: explain(err)}
+		return history.Etcd{Node: m.node, Err: rpcError(err)}
 	}
 	out := history.Etcd{
 		Node: m.node, Version: s.Version, Learner: s.IsLearner,

@@ -278,7 +278,7 @@ func (t *track[T]) verify(ctx context.Context) {
 				return
 			}
 		} else if ctx.Err() == nil || why == "" {
-			why = explain(err)
+			why = rpcError(err)
 		}
 		select {
 		case <-ctx.Done():

@@ -83,8 +83,16 @@ func (b builder) container(args ...string) corev1.Container {
 
 func ptr[T any](v T) *T { return &v }
 
-// server is the pod of a Deployment or StatefulSet, spread over the nodes where
-// that is possible.
+// spread puts the pods with a label on as many nodes as there are, where that is
+// possible.
+func (b builder) spread(label, value string) []corev1.TopologySpreadConstraint {
+	return []corev1.TopologySpreadConstraint{{
+		MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway,
+		LabelSelector: &metav1.LabelSelector{MatchLabels: b.labels(label, value)},
+	}}
+}
+
+// server is the pod of a Deployment or StatefulSet.
 func (b builder) server(app string) corev1.PodTemplateSpec {
 	c := b.container("serve")
 	c.Ports = []corev1.ContainerPort{{Name: "http", ContainerPort: port}}
@@ -99,10 +107,7 @@ func (b builder) server(app string) corev1.PodTemplateSpec {
 			AutomountServiceAccountToken:  ptr(false),
 			EnableServiceLinks:            ptr(false),
 			TerminationGracePeriodSeconds: ptr[int64](serveGrace),
-			TopologySpreadConstraints: []corev1.TopologySpreadConstraint{{
-				MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.ScheduleAnyway,
-				LabelSelector: &metav1.LabelSelector{MatchLabels: b.labels(labelApp, app)},
-			}},
+			TopologySpreadConstraints:     b.spread(labelApp, app),
 		},
 	}
 }
@@ -125,6 +130,7 @@ func (b builder) jobSpec(app string, long time.Duration) batchv1.JobSpec {
 				AutomountServiceAccountToken:  ptr(false),
 				EnableServiceLinks:            ptr(false),
 				TerminationGracePeriodSeconds: ptr[int64](jobGrace),
+				TopologySpreadConstraints:     b.spread(labelPart, partJob),
 			},
 		},
 	}

@@ -66,9 +66,9 @@ func (p *printer) alive(ctx context.Context) {
 }
 
 func main() {
-	if err := run(context.Background()); err != nil { //nolint:forbidigo // this is a main
+	if err := run(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "agent:", err)
-		os.Exit(1) //nolint:forbidigo // this is a main
+		os.Exit(1)
 	}
 }
 
