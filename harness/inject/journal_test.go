@@ -232,3 +232,29 @@ func TestHealWithoutCluster(t *testing.T) {
 		t.Errorf("index: %v, %v", found, err)
 	}
 }
+
+func TestHealDead(t *testing.T) {
+	j := newTestJournal(t) // of this process, which is alive
+	dead := filepath.Join(t.TempDir(), "dead.jsonl")
+	b := `{"seq":1,"holder":{"run":"dead","provider":"fake","cluster":"gone","as":"harness","process":{"pid":1,"startTime":1,"bootID":"another"}}}
+{"seq":2,"injection":"a","state":"armed","intent":{"fault":"apiserver.kill"}}
+`
+	if err := errors.Join(os.WriteFile(dead, []byte(b), 0o600), addToIndex("dead", dead), addToIndex("lost", dead+"x")); err != nil {
+		t.Fatal(err)
+	}
+	reports, err := HealDead(t.Context(), openFake, t.Logf)
+	if err != nil || len(reports) != 1 || len(reports[0].Healed) != 1 {
+		t.Errorf("%v, %v", reports, err)
+	}
+	found, err := OpenJournals()
+	if err != nil || len(found) != 1 || found[0].Path != j.Path() {
+		t.Errorf("index: %v, %v", found, err)
+	}
+}
+
+func TestSweepRefusesWhileARunLives(t *testing.T) {
+	newTestJournal(t)
+	if err := Sweep(t.Context(), testCluster(), t.Logf); !errors.Is(err, ErrHeld) {
+		t.Errorf("got %v, want ErrHeld", err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -97,12 +98,17 @@ func victim(ctx context.Context, c *child.Conn) error {
 var _ = Describe("A run that is killed", Serial, Ordered, ContinueOnFailure, func() {
 	BeforeEach(func(ctx SpecContext) { eventuallyWhole(ctx) }, NodeTimeout(8*time.Minute))
 
-	for _, until := range []string{"armed", "proven"} {
+	for _, when := range []struct {
+		until string
+		// later is how long after it: an injection of etcd.replace takes about 50 ms.
+		later time.Duration
+	}{{"armed", 0}, {"armed", 5 * time.Millisecond}, {"armed", 20 * time.Millisecond}, {"armed", 40 * time.Millisecond}, {"proven", 0}} {
 		for _, c := range checks() {
-			if c.name == "partition-in" || c.name == "slow-wal" {
-				continue // as their namesakes
+			if c.name == "partition-in" || c.name == "slow-wal" || when.later > 0 && c.name != "etcd-replace" {
+				continue // as their namesakes; or over by then
 			}
-			It(fmt.Sprintf("once %s is %s leaves nothing behind", c.name, until), func(ctx SpecContext) {
+			until, later, when := when.until, when.later, fmt.Sprintf("%s + %s", when.until, when.later)
+			It(fmt.Sprintf("once %s is %s leaves nothing behind", c.name, when), func(ctx SpecContext) {
 				dir := GinkgoT().TempDir()
 				GinkgoT().Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
 				log, err := os.Create(filepath.Join(dir, "run.log"))
@@ -125,6 +131,7 @@ var _ = Describe("A run that is killed", Serial, Ordered, ContinueOnFailure, fun
 					Expect(err).NotTo(HaveOccurred())
 					Expect(e.Gone).To(BeFalse(), "nothing is broken, so nothing is shown by its being whole: %s", e.Evidence)
 				}
+				time.Sleep(later) // any moment will do
 				killed := time.Now()
 				Expect(p.Kill(ctx)).To(Succeed())
 
@@ -139,10 +146,26 @@ var _ = Describe("A run that is killed", Serial, Ordered, ContinueOnFailure, fun
 					}
 					return err
 				}).WithTimeout(8 * time.Minute).WithPolling(5 * time.Millisecond).Should(Succeed())
-				AddReportEntry(c.name+" killed when "+until, fmt.Sprintf("gone %s after SIGKILL", time.Since(killed).Round(time.Millisecond)))
+				AddReportEntry(c.name+" killed when "+when, fmt.Sprintf("gone %s after SIGKILL", time.Since(killed).Round(time.Millisecond)))
 				Eventually(ctx, inject.OpenJournals).WithTimeout(10*time.Second).Should(BeEmpty(), "the index of open journals")
 				eventuallyWhole(ctx)
 			}, NodeTimeout(18*time.Minute))
 		}
 	}
+})
+
+var _ = Describe("What no journal tells of", Serial, func() {
+	It("is swept", func(ctx SpecContext) {
+		eventuallyWhole(ctx)
+		GinkgoT().Setenv("XDG_STATE_HOME", GinkgoT().TempDir())
+		c := checks()[slices.IndexFunc(checks(), func(c check) bool { return c.kind == "etcd.stop" })]
+		env := c.env(ctx, &memory{})
+		DeferCleanup(func(ctx SpecContext) { Expect(c.with.Heal(ctx, env)).To(Succeed()) }, NodeTimeout(time.Minute))
+		Expect(c.with.Inject(ctx, env)).To(Succeed())
+		until(ctx, c.with, env, 30*time.Second, active)
+		for range 2 {
+			Expect(inject.Sweep(ctx, cluster, say)).To(Succeed())
+		}
+		eventuallyWhole(ctx)
+	}, NodeTimeout(15*time.Minute))
 })
