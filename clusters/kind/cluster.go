@@ -24,6 +24,7 @@ const adminConf = "/etc/kubernetes/admin.conf"
 // cluster implements clusters.Cluster.
 type cluster struct {
 	name, run string
+	version   string // of Kubernetes, when it was made
 	nodes     []clusters.Node
 	endpoints []clusters.Endpoint
 }
@@ -40,7 +41,7 @@ func open(ctx context.Context, there remains) (*cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", there.name, err)
 	}
-	c := &cluster{name: there.name, run: there.label(clusters.LabelRun), nodes: nodes}
+	c := &cluster{name: there.name, run: there.label(clusters.LabelRun), version: there.label(labelKubernetes), nodes: nodes}
 	admin, err := c.admin(ctx)
 	if err != nil {
 		return nil, err

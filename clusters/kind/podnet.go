@@ -10,6 +10,7 @@ import (
 	"text/template"
 	"time"
 
+	"golang.org/x/mod/semver"
 	"golang.org/x/sync/errgroup"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -35,6 +36,8 @@ const (
 	// podCIDRBound is for the controller manager to give every node its podCIDR,
 	// which it does within a second.
 	podCIDRBound = 60 * time.Second
+	// kubeProxyBound is for kube-proxy to start on a node that has just joined (5 s).
+	kubeProxyBound = 2 * time.Minute
 )
 
 // podNode is what the network must know of a node.
@@ -46,7 +49,11 @@ type podNode struct {
 
 // setUpPodNetwork makes the network on all nodes.
 func setUpPodNetwork(ctx context.Context, c *cluster) error {
-	known, err := podNodes(ctx, c)
+	client, err := kubernetes.NewForConfig(c.REST())
+	if err != nil {
+		return fmt.Errorf("pod network: %w", err)
+	}
+	known, err := podNodes(ctx, client, c)
 	if err != nil {
 		return fmt.Errorf("pod network: %w", err)
 	}
@@ -56,7 +63,7 @@ func setUpPodNetwork(ctx context.Context, c *cluster) error {
 			continue
 		}
 		g.Go(func() error {
-			if err := connect(ctx, n, known); err != nil {
+			if err := connect(ctx, client, c.version, n, known); err != nil {
 				return fmt.Errorf("pod network: %w", err)
 			}
 			return nil
@@ -66,9 +73,10 @@ func setUpPodNetwork(ctx context.Context, c *cluster) error {
 }
 
 // beginPodNetwork gives each node its CNI configuration as soon as the node has a
-// podCIDR, while kind still joins others, until ctx ends: CoreDNS is then Ready
-// when kind is done, instead of ten seconds later. What fails here (most of the
-// cluster is not there yet) is done by setUpPodNetwork, which reports errors.
+// podCIDR and services work on it, while kind still joins others, until ctx ends:
+// CoreDNS is then Ready when kind is done, instead of ten seconds later. What
+// fails here (most of the cluster is not there yet) is done by setUpPodNetwork,
+// which reports errors.
 func beginPodNetwork(ctx context.Context, name string) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -105,7 +113,7 @@ func configureNew(ctx context.Context, c *cluster, done map[string]bool) {
 	}
 	for _, k := range list.Items {
 		cidr, err := netip.ParsePrefix(k.Spec.PodCIDR)
-		if err != nil || done[k.Name] {
+		if err != nil || done[k.Name] || servicesWork(ctx, client, c.version, k.Name) != nil {
 			continue
 		}
 		for _, n := range c.nodes {
@@ -116,16 +124,49 @@ func configureNew(ctx context.Context, c *cluster, done map[string]bool) {
 	}
 }
 
-// podNodes waits until every node has been given its podCIDR.
-func podNodes(ctx context.Context, c *cluster) ([]podNode, error) {
-	client, err := kubernetes.NewForConfig(c.REST())
+// kubeProxyPort is where kube-proxy serves /healthz:
+// k8s.io/kubernetes@v1.37.0 pkg/cluster/ports/ports.go.
+const kubeProxyPort = 10256
+
+// servicesWork says whether kube-proxy on a node has written its rules. A pod that
+// begins before that sends its first packets to a service out of the cluster, and
+// waits 30 s for an answer: the kernel does not translate a connection again.
+func servicesWork(ctx context.Context, client *kubernetes.Clientset, version, node string) error {
+	body, err := client.CoreV1().RESTClient().Get().
+		AbsPath(fmt.Sprintf("/api/v1/nodes/http:%s:%d/proxy/healthz", node, kubeProxyPort)).DoRaw(ctx)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("kube-proxy on %s: %w", node, err)
 	}
+	return rulesWritten(version, node, body)
+}
+
+// rulesWritten reads kube-proxy's answer: it is healthy from its start on, and
+// names an IP family once its rules are written. Before v1.33 it did not name
+// families; an answer is then all there is.
+func rulesWritten(version, node string, healthz []byte) error {
+	if semver.Compare(version, "v1.33.0") < 0 {
+		return nil
+	}
+	var h struct {
+		Status map[string]struct{ LastUpdated time.Time }
+	}
+	if err := json.Unmarshal(healthz, &h); err != nil {
+		return fmt.Errorf("kube-proxy on %s: its answer: %w", node, err)
+	}
+	for _, family := range h.Status {
+		if !family.LastUpdated.IsZero() {
+			return nil
+		}
+	}
+	return fmt.Errorf("kube-proxy on %s has not written its rules", node)
+}
+
+// podNodes waits until every node has been given its podCIDR.
+func podNodes(ctx context.Context, client *kubernetes.Clientset, c *cluster) ([]podNode, error) {
 	ctx, cancel := context.WithTimeout(ctx, podCIDRBound)
 	defer cancel()
 	var known []podNode
-	err = poll(ctx, func(ctx context.Context) error {
+	err := poll(ctx, func(ctx context.Context) error {
 		known = nil
 		list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 		if err != nil {
@@ -151,7 +192,7 @@ func podNodes(ctx context.Context, c *cluster) ([]podNode, error) {
 }
 
 // connect sets up one node. It can be done again.
-func connect(ctx context.Context, n clusters.Node, known []podNode) error {
+func connect(ctx context.Context, client *kubernetes.Clientset, version string, n clusters.Node, known []podNode) error {
 	f := n.(clusters.Files)
 	self, script, err := podNetScript(n.Name(), known)
 	if err != nil {
@@ -169,6 +210,11 @@ func connect(ctx context.Context, n clusters.Node, known []podNode) error {
 		}
 	}
 	if _, err := clusters.Output(ctx, n, "sh", "-ec", "systemctl daemon-reload; systemctl enable --quiet --now "+podNetUnit); err != nil {
+		return err
+	}
+	proxy, cancel := context.WithTimeoutCause(ctx, kubeProxyBound, fmt.Errorf("services do not work within %s", kubeProxyBound))
+	defer cancel()
+	if err := poll(proxy, func(ctx context.Context) error { return servicesWork(ctx, client, version, n.Name()) }); err != nil {
 		return err
 	}
 	return writeCNI(ctx, f, self.cidr)

@@ -65,3 +65,17 @@ func TestCNIConfig(t *testing.T) {
 		t.Errorf("got %s", raw)
 	}
 }
+
+func TestRulesWritten(t *testing.T) {
+	if err := rulesWritten("v1.33.0", "n", []byte(`{"lastUpdated":"2026-11-21T02:53:32Z","status":{"IPv4":{"lastUpdated":"2026-11-21T02:51:13Z","healthy":true}}}`)); err != nil {
+		t.Error(err)
+	}
+	if err := rulesWritten("v1.32.13", "n", []byte(`{"lastUpdated":"2026-11-21T02:53:32Z"}`)); err != nil {
+		t.Error(err)
+	}
+	for _, not := range []string{`{"lastUpdated":"2026-11-21T02:53:32Z","status":{}}`, `{"status":{"IPv4":{}}}`, `{"lastUpdated":"2026-11-21T02:53:32Z"}`, ``} {
+		if rulesWritten("v1.33.0", "n", []byte(not)) == nil {
+			t.Errorf("%s passed", not)
+		}
+	}
+}
