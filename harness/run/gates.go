@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,7 +50,7 @@ func (r *runner) steady(ctx context.Context, window time.Duration, version strin
 	if ok, why := r.samplers.Steady(window); !ok {
 		return why
 	}
-	if why := nodesWell(ctx, r.client, version); why != "" {
+	if why := nodesWell(ctx, r.client, r.cluster.Nodes(), version); why != "" {
 		return why
 	}
 	if why := etcdWell(ctx, r.cluster); why != "" {
@@ -58,12 +59,17 @@ func (r *runner) steady(ctx context.Context, window time.Duration, version strin
 	return r.workload.Unready(ctx)
 }
 
-func nodesWell(ctx context.Context, cli kubernetes.Interface, version string) string {
+func nodesWell(ctx context.Context, cli kubernetes.Interface, nodes []clusters.Node, version string) string {
 	list, err := cli.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return fmt.Sprintf("list nodes: %v", err)
 	}
 	var bad []string
+	for _, n := range nodes {
+		if n.Role() != clusters.LoadBalancer && !slices.ContainsFunc(list.Items, func(i corev1.Node) bool { return i.Name == n.Name() }) {
+			bad = append(bad, n.Name()+" is not a node of the API")
+		}
+	}
 	for _, n := range list.Items {
 		ready := "Unknown"
 		for _, c := range n.Status.Conditions {

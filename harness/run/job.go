@@ -66,27 +66,28 @@ func OpenCluster(ctx context.Context, provider, name string) (clusters.Cluster, 
 	return p.Open(ctx, name)
 }
 
-// Load reads a scenario: a name from the library, or the path of a file.
-func Load(nameOrPath string) (*scenarios.Scenario, error) {
-	if !strings.ContainsAny(nameOrPath, "/.") {
-		entries, err := scenarios.Library()
+// Load reads a scenario: a name from the library, or the path of a file (which
+// has a separator or ends in .yaml or .yml).
+func Load(arg string) (*scenarios.Scenario, error) {
+	if strings.ContainsRune(arg, os.PathSeparator) || strings.HasSuffix(arg, ".yaml") || strings.HasSuffix(arg, ".yml") {
+		data, err := os.ReadFile(arg)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("read the scenario: %w", err)
 		}
-		var names []string
-		for _, e := range entries {
-			if e.Name == nameOrPath {
-				return scenarios.Load(e.Data, e.File, plan.Known())
-			}
-			names = append(names, e.Name)
-		}
-		return nil, fmt.Errorf("no scenario %q in the library%s; a file is given by its path (./%s.yaml)", nameOrPath, scenarios.Suggest(nameOrPath, names), nameOrPath)
+		return scenarios.Load(data, arg, plan.Known())
 	}
-	data, err := os.ReadFile(nameOrPath)
+	library, err := scenarios.Library()
 	if err != nil {
-		return nil, fmt.Errorf("read the scenario: %w", err)
+		return nil, err
 	}
-	return scenarios.Load(data, nameOrPath, plan.Known())
+	var names []string
+	for _, e := range library {
+		if e.Name == arg {
+			return scenarios.Load(e.Data, e.File, plan.Known())
+		}
+		names = append(names, e.Name)
+	}
+	return nil, fmt.Errorf("the library has no scenario %q%s; a file is given as ./FILE or FILE.yaml", arg, scenarios.Suggest(arg, names))
 }
 
 // ErrInput is wrapped when the job cannot be done as asked; nothing was touched.

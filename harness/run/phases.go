@@ -8,7 +8,8 @@ import (
 )
 
 // phases tells those who wait for a phase that it began or ended. A phase may
-// come more than once (a blocked step is run again); the first time counts.
+// come more than once (a blocked step is run again): of its beginnings the first
+// counts, and when it begins again its end, and its parts', is still to come.
 type phases struct {
 	mu    sync.Mutex
 	began map[string]chan struct{}
@@ -68,6 +69,13 @@ func closed(c chan struct{}) bool {
 func (p *phases) publish(path string, state upgrade.State) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if state == upgrade.Began {
+		for part, c := range p.ended {
+			if (part == path || strings.HasPrefix(part, path+"/")) && closed(c) {
+				delete(p.ended, part)
+			}
+		}
+	}
 	open := []chan struct{}{p.gateLocked(path, state)}
 	if state == upgrade.Ended {
 		for part, c := range p.ended {

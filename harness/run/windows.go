@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 type windows struct {
 	r       *runner
 	phases  *phases
+	lookup  func(fault string) (faults.Kind, bool)
 	wg      sync.WaitGroup
 	done    map[string]chan struct{} // by id; closed when proven gone, stuck, or never opened
 	mu      sync.Mutex
@@ -30,7 +32,7 @@ type windows struct {
 }
 
 func newWindows(ctx context.Context, r *runner, p *phases) *windows {
-	w := &windows{r: r, phases: p, done: map[string]chan struct{}{}}
+	w := &windows{r: r, phases: p, lookup: faults.Lookup, done: map[string]chan struct{}{}}
 	w.ending, w.endings = context.WithCancelCause(ctx)
 	for _, f := range r.scenario.Faults {
 		w.done[f.ID] = make(chan struct{})
@@ -94,8 +96,8 @@ func (w *windows) one(ctx context.Context, f scenarios.Fault) {
 			ID: f.ID, Fault: f.Fault, Phase: f.Begin.Phase, State: state, Error: text,
 		}})
 	}
-	if !w.await(ctx, f) {
-		record("unproven", fmt.Sprintf("its window never opened: %s did not begin", f.Begin.Phase))
+	if err := w.await(ctx, f); err != nil {
+		record("unproven", fmt.Sprintf("its window never opened: %v", err))
 		return
 	}
 	// Those that the plan counts on to be gone by now.
@@ -103,7 +105,7 @@ func (w *windows) one(ctx context.Context, f scenarios.Fault) {
 		record("unproven", err.Error())
 		return
 	}
-	kind, ok := faults.Lookup(f.Fault)
+	kind, ok := w.lookup(f.Fault)
 	if !ok {
 		record("unproven", "the catalogue has no such fault")
 		return
@@ -140,6 +142,9 @@ func (w *windows) one(ctx context.Context, f scenarios.Fault) {
 	// Stop always runs, and takes its own time.
 	if err := in.Start(ctx); err != nil {
 		w.r.log.Printf("%s on %v: %v", f.ID, places, err)
+		if in.State() == inject.Ready { // not even requested: nobody else says so
+			record("unproven", err.Error())
+		}
 	} else {
 		w.hold(ctx, f, in)
 	}
@@ -151,31 +156,43 @@ func (w *windows) one(ctx context.Context, f scenarios.Fault) {
 	}
 }
 
-// await returns when the window opens; false if it never will.
-func (w *windows) await(ctx context.Context, f scenarios.Fault) bool {
-	gate := w.phases.gate(f.Begin.Phase, upgrade.Began)
+// await returns when the window opens; the error says why it never will.
+func (w *windows) await(ctx context.Context, f scenarios.Fault) error {
+	began := w.phases.gate(f.Begin.Phase, upgrade.Began)
+	never := fmt.Errorf("%s did not begin", f.Begin.Phase)
 	select {
-	case <-gate:
+	case <-began:
 	case <-ctx.Done():
-		return false
+		return never
 	case <-w.phases.over:
-		select {
-		case <-gate: // both were ready
-		default:
-			return false
+		if !closed(began) { // both were ready
+			return never
 		}
 	}
 	if f.Begin.After <= 0 {
-		return true
+		return nil
 	}
+	// A window opens only while the step of its phase is running.
+	step := stepOf(f.Begin.Phase)
 	t := time.NewTimer(f.Begin.After)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return true
+		return nil
+	case <-w.phases.gate(step, upgrade.Ended):
+		return fmt.Errorf("%s ended within %s of the beginning of %s", step, f.Begin.After, f.Begin.Phase)
 	case <-ctx.Done():
-		return false
+		return fmt.Errorf("within %s of the beginning of %s %w", f.Begin.After, f.Begin.Phase, context.Cause(ctx))
 	}
+}
+
+// stepOf is the step that a phase is a part of: upgrade/worker[0] of
+// upgrade/worker[0]/kubeadm. What is no part of one stands for itself.
+func stepOf(phase string) string {
+	if parts := strings.SplitN(phase, "/", 3); len(parts) == 3 {
+		return parts[0] + "/" + parts[1]
+	}
+	return phase
 }
 
 // hold keeps the fault until its window ends.

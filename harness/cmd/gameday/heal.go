@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
+	"gameday/clusters/docker"
 	"gameday/harness/inject"
 	"gameday/harness/run"
 )
@@ -27,34 +27,47 @@ again is safe.`,
 }
 
 func heal(ctx context.Context, cmd *cobra.Command) error {
-	open, err := inject.OpenJournals()
-	if err != nil {
-		return err
-	}
 	say := func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...) }
-	var stuck []error
-	for _, f := range open {
-		r, err := inject.HealAll(ctx, f.Path, run.OpenCluster, say)
-		switch {
-		case errors.Is(err, inject.ErrHeld):
-			say("run %s is alive and heals its faults itself", f.Run)
-		case errors.Is(err, os.ErrNotExist):
-			say("the journal of run %s is gone (%s): nothing can be known of it", f.Run, f.Path)
-			if err := inject.Forget(f.Run); err != nil {
-				return err
-			}
-		case err != nil:
-			stuck = append(stuck, fmt.Errorf("run %s: %w", f.Run, err))
-		default:
-			fmt.Fprintln(cmd.OutOrStdout(), r)
-			stuck = append(stuck, r.Err())
-		}
+	reports, err := inject.HealDead(ctx, run.OpenCluster, say)
+	for _, r := range reports {
+		fmt.Fprintln(cmd.OutOrStdout(), r)
+		err = errors.Join(err, r.Err())
 	}
-	if err := errors.Join(stuck...); err != nil {
+	swept, sweepErr := sweep(ctx, say)
+	if err := errors.Join(err, sweepErr); err != nil {
 		return &exit{codeNotUndone, err}
 	}
-	if len(open) == 0 {
+	if len(reports)+swept == 0 {
 		fmt.Fprintln(cmd.OutOrStdout(), "nothing to heal")
 	}
 	return nil
+}
+
+// sweep takes from every cluster of gameday what no journal tells of any more,
+// and returns how many clusters it looked at.
+func sweep(ctx context.Context, say func(string, ...any)) (int, error) {
+	var errs []error
+	looked := 0
+	for _, p := range providers() {
+		if _, err := docker.Inspect(ctx); err != nil {
+			continue // no engine runs, so no cluster does
+		}
+		provider := p.open()
+		found, err := provider.List(ctx)
+		errs = append(errs, err)
+		for _, f := range found {
+			c, err := provider.Open(ctx, f.Name)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("cluster %s: %w", f.Name, err))
+				continue
+			}
+			if err := inject.Sweep(ctx, c, say); errors.Is(err, inject.ErrHeld) {
+				say("%v", err) // its run heals it
+			} else if err != nil {
+				errs = append(errs, err)
+			}
+			looked++
+		}
+	}
+	return looked, errors.Join(errs...)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -11,31 +10,14 @@ import (
 	"gameday/clusters"
 	"gameday/clusters/kind"
 	"gameday/harness/plan"
+	"gameday/harness/run"
 	"gameday/scenarios"
 )
 
-// readScenario loads a scenario: a file if the argument looks like one, else a
-// name in the library.
+// readScenario loads a scenario: a name in the library, or the path of a file.
 func readScenario(arg string) (*scenarios.Scenario, error) {
-	if strings.ContainsRune(arg, os.PathSeparator) || strings.HasSuffix(arg, ".yaml") || strings.HasSuffix(arg, ".yml") {
-		data, err := os.ReadFile(arg)
-		if err != nil {
-			return nil, badInput(fmt.Errorf("read the scenario: %w", err))
-		}
-		return scenarios.Load(data, arg, plan.Known())
-	}
-	library, err := scenarios.Library()
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, e := range library {
-		if e.Name == arg {
-			return scenarios.Load(e.Data, e.File, plan.Known())
-		}
-		names = append(names, e.Name)
-	}
-	return nil, badInput(fmt.Errorf("the library has no scenario %q%s; a file is given as ./FILE or FILE.yaml", arg, scenarios.Suggest(arg, names)))
+	s, err := run.Load(arg)
+	return s, badInput(err)
 }
 
 // libraryNames completes the name of a scenario.
