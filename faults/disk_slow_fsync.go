@@ -288,26 +288,33 @@ func meanFsync(ctx context.Context, n clusters.Node, asked time.Duration) (mean 
 func readFsyncs(ctx context.Context, n clusters.Node) (fsyncs, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*askTime)
 	defer cancel()
-	url := "http://" + net.JoinHostPort(n.IP().String(), etcdMetrics) + "/metrics"
+	f, err := readFsyncsAt(ctx, "http://"+net.JoinHostPort(n.IP().String(), etcdMetrics)+"/metrics")
+	if err != nil {
+		return f, fmt.Errorf("metrics of etcd on %s: %w", n.Name(), err)
+	}
+	return f, nil
+}
+
+func readFsyncsAt(ctx context.Context, url string) (fsyncs, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return fsyncs{}, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fsyncs{}, fmt.Errorf("metrics of etcd on %s: %w", n.Name(), err)
+		return fsyncs{}, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fsyncs{}, fmt.Errorf("metrics of etcd on %s: %s", n.Name(), resp.Status)
+		return fsyncs{}, errors.New(resp.Status)
 	}
 	p := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := p.TextToMetricFamilies(resp.Body)
 	if err != nil {
-		return fsyncs{}, fmt.Errorf("metrics of etcd on %s: %w", n.Name(), err)
+		return fsyncs{}, err
 	}
 	for _, m := range families[walFsync].GetMetric() {
 		return fsyncs{m.GetHistogram().GetSampleCount(), m.GetHistogram().GetSampleSum()}, nil
 	}
-	return fsyncs{}, fmt.Errorf("metrics of etcd on %s: %s is not among them", n.Name(), walFsync)
+	return fsyncs{}, fmt.Errorf("%s is not among them", walFsync)
 }
