@@ -11,6 +11,7 @@ import (
 	"log"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -125,7 +126,7 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	r.rec.Add(history.Event{Usage: sample.SelfUsage()})
 	r.rec.Add(history.Event{End: &end})
 	if err := r.rec.Close(); err != nil {
-		return res, fmt.Errorf("%w: %w", ErrHarness, err)
+		return res, fmt.Errorf("%w: %w", ErrHarness, errors.Join(err, runErr))
 	}
 	res.Document, err = report.Write(cfg.Dir, cfg.Scenario)
 	if err != nil {
@@ -140,8 +141,11 @@ func (r *runner) run(ctx context.Context) (err error) {
 	// The record failing (a full disk) ends the run: what cannot be recorded
 	// cannot be judged.
 	ctx, stop := context.WithCancelCause(ctx)
+	var beside sync.WaitGroup
+	beside.Go(func() { r.watchRecord(ctx, stop) })
+	beside.Go(func() { r.usage(ctx) })
+	defer beside.Wait() // nothing is recorded after the last line
 	defer stop(nil)
-	go r.watchRecord(ctx, stop)
 
 	if err := r.stage(ctx, "prepare", func(ctx context.Context) (string, error) {
 		return "", r.cfg.Prepare(ctx, r.say)
@@ -178,7 +182,12 @@ func (r *runner) run(ctx context.Context) (err error) {
 	if r.guard, err = inject.StartGuard(ctx, r.journal, inject.DefaultLease); err != nil {
 		return errors.Join(err, r.journal.Close())
 	}
-	defer func() { err = errors.Join(err, r.guard.Stop(context.WithoutCancel(ctx)), r.journal.Close()) }()
+	defer func() {
+		// The guard heals first what is open still; one that hangs is not waited for.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.BoundHeal)
+		defer cancel()
+		err = errors.Join(err, r.guard.Stop(ctx), r.journal.Close())
+	}()
 
 	err = r.underLoad(ctx, targets)
 	return errors.Join(err, r.collect(ctx))
@@ -201,10 +210,10 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 	if r.samplers, err = sample.Start(ctx, sample.Config{
 		Cluster: r.cluster, Run: r.cfg.ID, Namespace: r.workload.Namespace, Record: r.rec,
 	}); err != nil {
+		r.workload.Stop()
 		return fmt.Errorf("start the samplers: %w", err)
 	}
 	defer func() { err = errors.Join(err, r.finish(ctx)) }()
-	go r.usage(ctx)
 
 	if err := r.stage(ctx, "steady", func(ctx context.Context) (string, error) {
 		err := r.wait(ctx, fmt.Sprintf("%s of steady state", r.scenario.Steady), plan.BoundSteady+r.scenario.Steady, func(ctx context.Context) string {
@@ -253,11 +262,11 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 		if err := r.wait(ctx, "all to be as before", r.scenario.Converge, func(ctx context.Context) string {
 			return r.steady(ctx, 10*time.Second, version)
 		}); err != nil {
+			if ctx.Err() != nil {
+				return "", err // interrupted: it was not shown that it does not
+			}
 			// Not converging is what the run found, not a failure of the harness.
 			r.rec.Add(history.Event{Finding: &history.Finding{Level: "fail", What: "the cluster did not converge after the heal", Evidence: err.Error()}})
-			if ctx.Err() != nil {
-				return "", err
-			}
 			return "did not converge: " + err.Error(), nil
 		}
 		return fmt.Sprintf("all as before %s after the last heal", time.Since(began).Round(100*time.Millisecond)), nil
@@ -363,6 +372,10 @@ func (r *runner) collect(ctx context.Context) error {
 func (r *runner) remove(ctx context.Context) error {
 	if r.cfg.Keep {
 		r.say("the cluster is kept: gameday clusters delete %s", r.cluster.Name())
+		return nil
+	}
+	if len(r.notUndone) > 0 {
+		r.say("the cluster is kept, a fault is stuck in it: gameday heal, then gameday clusters delete %s", r.cluster.Name())
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.BoundDelete)
