@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"gameday/clusters"
@@ -108,6 +110,11 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("%w: %w", ErrInput, err)
 	}
+	for m, d := range job.Replace {
+		if _, err := os.Stat(filepath.Join(d, "go.mod")); err != nil {
+			return Config{}, fmt.Errorf("%w: --replace=%s=%s is not the folder of a Go module: %w", ErrInput, m, d, err)
+		}
+	}
 	id, err := newID()
 	if err != nil {
 		return Config{}, err
@@ -202,8 +209,8 @@ func newID() (string, error) {
 // rerun is the exact command that runs the job again.
 func rerun(j Job) string {
 	parts := []string{j.Command, "run", j.Scenario, fmt.Sprintf("--seed=%d", j.Seed), "--provider=" + j.Provider}
-	for m, d := range j.Replace {
-		parts = append(parts, "--replace="+m+"="+d)
+	for _, m := range slices.Sorted(maps.Keys(j.Replace)) {
+		parts = append(parts, "--replace="+m+"="+j.Replace[m])
 	}
 	return strings.Join(parts, " ")
 }
