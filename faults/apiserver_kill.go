@@ -35,10 +35,12 @@ type APIServerKill struct{}
 // victims are the processes that were killed, by node.
 type victims map[string][]process.Ref
 
+// Describe implements Describer.
 func (*APIServerKill) Describe(targets []string) []string {
 	return each(targets, "%s: pidfd_send_signal(kube-apiserver, SIGKILL)")
 }
 
+// Inject notes the processes before it kills them.
 func (*APIServerKill) Inject(ctx context.Context, env Env) error {
 	v := victims{}
 	if _, err := env.Notes.Load(&v); err != nil {
@@ -78,7 +80,7 @@ func (*APIServerKill) Prove(ctx context.Context, env Env) (Effect, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	rest := others(env, clusters.ControlPlane)
+	rest := others(env)
 	well := make(chan string, 1)
 	go func() {
 		text, err := control(ctx, rest, "answers /readyz", func(ctx context.Context, n clusters.Node) error {

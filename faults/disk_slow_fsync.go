@@ -166,7 +166,7 @@ func (f *SlowFsync) Prove(ctx context.Context, env Env) (Effect, error) {
 	}
 	var mu sync.Mutex
 	var worst float64 // of the targets, the one that is farthest from what was asked for
-	rest := others(env, clusters.ControlPlane)
+	rest := others(env)
 	before := readAll(ctx, rest)
 	e, err := lookAt(ctx, env.Targets, func(ctx context.Context, n clusters.Node) (seen, error) {
 		refs, err := find(ctx, n, "etcd")

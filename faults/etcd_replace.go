@@ -59,11 +59,12 @@ type oldMember struct {
 	Peer []string `json:"peer"`
 }
 
+// Describe implements Describer.
 func (*EtcdReplace) Describe(targets []string) []string {
 	var out []string
 	for _, f := range []string{
 		"%s: check that the others are a quorum without it",
-		"%s: mv " + standing(etcdManifest) + " " + parked("TAG", etcdManifest),
+		"%s: mv " + standing + " " + parked("TAG"),
 		"%s: pidfd_send_signal(etcd, SIGKILL)",
 		"%s: etcdctl member remove ID (through another member)",
 		"%s: mv " + etcdMember + " " + aside("TAG"),
@@ -121,7 +122,7 @@ func (f *EtcdReplace) Inject(ctx context.Context, env Env) error {
 
 // takeDown keeps the member on a node from running.
 func (f *EtcdReplace) takeDown(ctx context.Context, env Env, n clusters.Node) error {
-	if err := park(ctx, n, env.Tag, etcdManifest); err != nil {
+	if err := park(ctx, n, env.Tag); err != nil {
 		return err
 	}
 	end := f.kill
@@ -294,7 +295,7 @@ func (*EtcdReplace) keep(ctx context.Context, env Env, n clusters.Node, node clu
 			return err
 		}
 	}
-	if err := unpark(ctx, n, env.Tag, etcdManifest); err != nil {
+	if err := unpark(ctx, n, env.Tag); err != nil {
 		return err
 	}
 	return tidy(ctx, node, env.Tag)
@@ -302,9 +303,9 @@ func (*EtcdReplace) keep(ctx context.Context, env Env, n clusters.Node, node clu
 
 // start puts the manifest back, changed so that an empty member joins.
 func (*EtcdReplace) start(ctx context.Context, tag string, n clusters.Node, node clusters.Files, members []*etcdserverpb.Member) error {
-	manifest, err := node.ReadFile(ctx, parked(tag, etcdManifest))
+	manifest, err := node.ReadFile(ctx, parked(tag))
 	if errors.Is(err, fs.ErrNotExist) { // an earlier Heal came as far as this
-		manifest, err = node.ReadFile(ctx, standing(etcdManifest))
+		manifest, err = node.ReadFile(ctx, standing)
 	}
 	if err != nil {
 		return err
@@ -322,12 +323,12 @@ func (*EtcdReplace) start(ctx context.Context, tag string, n clusters.Node, node
 			return err
 		}
 	}
-	now, err := node.ReadFile(ctx, standing(etcdManifest))
+	now, err := node.ReadFile(ctx, standing)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if string(now) != joining {
-		if err := node.WriteFile(ctx, standing(etcdManifest), []byte(joining), 0o600); err != nil {
+		if err := node.WriteFile(ctx, standing, []byte(joining), 0o600); err != nil {
 			return err
 		}
 	}
@@ -473,7 +474,7 @@ func (*EtcdReplace) clean(ctx context.Context, n clusters.Node, tag string) (boo
 // that of another one.
 func (*EtcdReplace) sameData(ctx context.Context, env Env, n clusters.Node) (string, error) {
 	var errs []error
-	for _, o := range others(env, clusters.ControlPlane) {
+	for _, o := range others(env) {
 		text, err := sameHash(ctx, env.Cluster, n, o)
 		if err == nil {
 			return text, nil

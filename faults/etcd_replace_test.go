@@ -27,7 +27,7 @@ func (w *world) healed(t *testing.T, replaced bool) {
 		}
 	}
 	if !w.runs(n) {
-		manifest, stands := n.get(standing(etcdManifest))
+		manifest, stands := n.get(standing)
 		id, ok := n.data()
 		t.Errorf("the member does not run: manifest %v, data %x %v, blocked %v\n%s", stands, id, ok, n.blocked(), manifest)
 	}
@@ -44,6 +44,7 @@ func (w *world) healed(t *testing.T, replaced bool) {
 func replaceIn(w *world) *EtcdReplace { return &EtcdReplace{kill: w.kill} }
 
 func within(t *testing.T, ctx context.Context) context.Context {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	t.Cleanup(cancel)
 	return ctx
@@ -120,7 +121,7 @@ func TestReplaceMeetsAnUpgrade(t *testing.T) {
 	}
 	newer := strings.NewReplacer("NAME", "cp1", "ADDR", "127.81.0.2", "etcd:1", "etcd:2").Replace(testManifest)
 	node := w.nodes[1]
-	if err := node.WriteFile(t.Context(), standing(etcdManifest), []byte(newer), 0o600); err != nil {
+	if err := node.WriteFile(t.Context(), standing, []byte(newer), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if w.runs(node) {
@@ -130,7 +131,7 @@ func TestReplaceMeetsAnUpgrade(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.healed(t, true)
-	if m, _ := node.get(standing(etcdManifest)); !strings.Contains(m, "etcd:2") {
+	if m, _ := node.get(standing); !strings.Contains(m, "etcd:2") {
 		t.Errorf("the upgrade's manifest was undone:\n%s", m)
 	}
 }
@@ -138,7 +139,7 @@ func TestReplaceMeetsAnUpgrade(t *testing.T) {
 func TestReplaceKeepsTheQuorum(t *testing.T) {
 	w := newWorld(t)
 	env := w.env(&memory{w: w})
-	if err := w.nodes[2].Rename(t.Context(), standing(etcdManifest), "/gone"); err != nil {
+	if err := w.nodes[2].Rename(t.Context(), standing, "/gone"); err != nil {
 		t.Fatal(err)
 	}
 	err := replaceIn(w).Inject(within(t, t.Context()), env)
@@ -183,9 +184,9 @@ func TestStop(t *testing.T) {
 	env := w.env(&memory{w: w})
 	n := w.nodes[1]
 	f := &EtcdStop{}
-	before, _ := n.get(standing(etcdManifest))
+	before, _ := n.get(standing)
 	for range 2 {
-		if err := park(t.Context(), n, env.Tag, etcdManifest); err != nil {
+		if err := park(t.Context(), n, env.Tag); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -196,34 +197,34 @@ func TestStop(t *testing.T) {
 		if err := f.Heal(t.Context(), env); err != nil {
 			t.Fatal(err)
 		}
-		if now, _ := n.get(standing(etcdManifest)); now != before || !w.runs(n) {
+		if now, _ := n.get(standing); now != before || !w.runs(n) {
 			t.Errorf("after Heal:\n%s", now)
 		}
 	}
 	// An upgrade writes a new manifest while the member is down: it is parked in
 	// place of the old one.
-	if err := errors.Join(park(t.Context(), n, env.Tag, etcdManifest), n.WriteFile(t.Context(), standing(etcdManifest), []byte(before+"# 2\n"), 0o600),
-		park(t.Context(), n, env.Tag, etcdManifest), f.Heal(t.Context(), env)); err != nil {
+	if err := errors.Join(park(t.Context(), n, env.Tag), n.WriteFile(t.Context(), standing, []byte(before+"# 2\n"), 0o600),
+		park(t.Context(), n, env.Tag), f.Heal(t.Context(), env)); err != nil {
 		t.Fatal(err)
 	}
-	if now, _ := n.get(standing(etcdManifest)); now != before+"# 2\n" {
+	if now, _ := n.get(standing); now != before+"# 2\n" {
 		t.Errorf("the newer manifest was lost:\n%s", now)
 	}
 	// And here it is not parked any more: it stays.
-	if err := errors.Join(park(t.Context(), n, env.Tag, etcdManifest), n.WriteFile(t.Context(), standing(etcdManifest), []byte(before+"# 3\n"), 0o600),
+	if err := errors.Join(park(t.Context(), n, env.Tag), n.WriteFile(t.Context(), standing, []byte(before+"# 3\n"), 0o600),
 		f.Heal(t.Context(), env)); err != nil {
 		t.Fatal(err)
 	}
-	if now, _ := n.get(standing(etcdManifest)); now != before+"# 3\n" {
+	if now, _ := n.get(standing); now != before+"# 3\n" {
 		t.Errorf("the newer manifest was overwritten:\n%s", now)
 	}
 	if _, err := os.Stat(n.at(parking)); err == nil {
 		t.Error("our folder was left")
 	}
-	if err := errors.Join(n.RemoveAll(t.Context(), standing(etcdManifest))); err != nil {
+	if err := errors.Join(n.RemoveAll(t.Context(), standing)); err != nil {
 		t.Fatal(err)
 	}
-	if err := park(t.Context(), n, env.Tag, etcdManifest); err == nil {
+	if err := park(t.Context(), n, env.Tag); err == nil {
 		t.Error("a pod that is not there was stopped")
 	}
 }
@@ -231,7 +232,7 @@ func TestStop(t *testing.T) {
 func TestUnpark(t *testing.T) {
 	w := newWorld(t)
 	n := w.nodes[1]
-	if err := errors.Join(park(t.Context(), n, "run-a", etcdManifest), Unpark(t.Context(), n, "run-a"), Unpark(t.Context(), n, "run-a")); err != nil || !w.runs(n) {
+	if err := errors.Join(park(t.Context(), n, "run-a"), Unpark(t.Context(), n, "run-a"), Unpark(t.Context(), n, "run-a")); err != nil || !w.runs(n) {
 		t.Errorf("%v, runs %v", err, w.runs(n))
 	}
 	env := w.env(&memory{w: w})

@@ -35,14 +35,17 @@ var etcdStop = Kind{
 // EtcdStop is the fault etcd.stop. It has no parameters.
 type EtcdStop struct{}
 
+// Describe implements Describer.
 func (*EtcdStop) Describe(targets []string) []string {
-	return append(each(targets, "%s: mv "+standing(etcdManifest)+" "+parked("TAG", etcdManifest)),
+	return append(each(targets, "%s: mv "+standing+" "+parked("TAG")),
 		each(targets, "%s: pidfd_send_signal(etcd, SIGKILL)")...)
 }
 
+// Inject takes the manifest away first, so that the kubelet does not restart what is
+// killed then.
 func (*EtcdStop) Inject(ctx context.Context, env Env) error {
 	for _, n := range env.Targets {
-		if err := park(ctx, n, env.Tag, etcdManifest); err != nil {
+		if err := park(ctx, n, env.Tag); err != nil {
 			return err
 		}
 		if err := killEtcd(ctx, n); err != nil {
@@ -62,10 +65,11 @@ func killEtcd(ctx context.Context, n clusters.Node) error {
 	return kill(refs)
 }
 
+// Heal puts the manifest back.
 func (*EtcdStop) Heal(ctx context.Context, env Env) error {
 	var errs []error
 	for _, n := range env.Targets {
-		errs = append(errs, unpark(ctx, n, env.Tag, etcdManifest))
+		errs = append(errs, unpark(ctx, n, env.Tag))
 	}
 	return errors.Join(errs...)
 }
@@ -77,7 +81,7 @@ func (*EtcdStop) Prove(ctx context.Context, env Env) (Effect, error) {
 		if down != nil && ctx.Err() != nil {
 			return seen{}, ctx.Err()
 		}
-		away, err := isParked(ctx, n, env.Tag, etcdManifest)
+		away, err := isParked(ctx, n, env.Tag)
 		if err != nil {
 			return seen{}, err
 		}

@@ -58,9 +58,9 @@ func gone(refs []process.Ref) (bool, error) {
 	return true, nil
 }
 
-// others are the nodes of a role that are no target.
-func others(env Env, r clusters.Role) []clusters.Node {
-	return slices.DeleteFunc(clusters.ByRole(env.Cluster.Nodes(), r), func(n clusters.Node) bool {
+// others are the control planes that are no target.
+func others(env Env) []clusters.Node {
+	return slices.DeleteFunc(clusters.ByRole(env.Cluster.Nodes(), clusters.ControlPlane), func(n clusters.Node) bool {
 		return isTarget(env, n)
 	})
 }

@@ -83,7 +83,7 @@ func memberOn(members []*etcdserverpb.Member, n clusters.Node) *etcdserverpb.Mem
 
 // membersBy asks for the member list through other members than the targets'.
 func membersBy(ctx context.Context, env Env) ([]*etcdserverpb.Member, *clientv3.Client, error) {
-	rest := others(env, clusters.ControlPlane)
+	rest := others(env)
 	if len(rest) == 0 {
 		return nil, nil, errors.New("no other etcd member is left to ask")
 	}
@@ -104,7 +104,7 @@ func membersBy(ctx context.Context, env Env) ([]*etcdserverpb.Member, *clientv3.
 // quorum with it. When the quorum is lost (by these targets, or together with
 // another fault), a member that still answers for itself stands for the rest.
 func well(ctx context.Context, env Env) (string, error) {
-	rest := others(env, clusters.ControlPlane)
+	rest := others(env)
 	text, err := control(ctx, rest, "answers a linearizable read",
 		func(ctx context.Context, n clusters.Node) error { return readThrough(ctx, env.Cluster, n) })
 	if err == nil || len(rest) == 0 {

@@ -11,17 +11,15 @@ import (
 )
 
 const (
-	// manifests is where kubeadm's kubelets look for static pods:
-	// k8s.io/kubernetes@v1.37.0 cmd/kubeadm/app/constants/constants.go.
-	manifests    = "/etc/kubernetes/manifests"
-	etcdManifest = "etcd.yaml"
+	// standing is etcd's static pod where kubeadm puts it and the kubelet looks for
+	// it: k8s.io/kubernetes@v1.37.0 cmd/kubeadm/app/constants/constants.go.
+	standing = "/etc/kubernetes/manifests/etcd.yaml"
 	// parking is our folder on a node, with one folder for each injection. It is
-	// beside manifests, hence on the same file system.
+	// near the manifests, hence on the same file system.
 	parking = "/etc/kubernetes/gameday"
 )
 
-func standing(name string) string    { return path.Join(manifests, name) }
-func parked(tag, name string) string { return path.Join(parking, tag, name) }
+func parked(tag string) string { return path.Join(parking, tag, path.Base(standing)) }
 
 func files(n clusters.Node) (clusters.Files, error) {
 	f, ok := n.(clusters.Files)
@@ -39,38 +37,37 @@ func exists(ctx context.Context, f clusters.Files, name string) (bool, error) {
 	return err == nil, err
 }
 
-// park takes the manifest of a static pod away, so that the kubelet stops the
-// pod. One that was put there while another is parked (an upgrade does so) takes
+// park takes etcd's manifest away, so that the kubelet stops the pod. One that was put there while another is parked (an upgrade does so) takes
 // that one's place: the newest counts.
-func park(ctx context.Context, n clusters.Node, tag, name string) error {
+func park(ctx context.Context, n clusters.Node, tag string) error {
 	f, err := files(n)
 	if err != nil {
 		return err
 	}
-	err = f.Rename(ctx, standing(name), parked(tag, name))
+	err = f.Rename(ctx, standing, parked(tag))
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	ok, perr := exists(ctx, f, parked(tag, name))
+	ok, perr := exists(ctx, f, parked(tag))
 	if perr == nil && !ok {
-		return fmt.Errorf("%s: no static pod stands there to be stopped: %w", n.Name(), err)
+		return fmt.Errorf("%s: no etcd stands there that could be stopped: %w", n.Name(), err)
 	}
 	return perr
 }
 
 // unpark puts the manifest back. If one stands there, somebody made it after ours
 // was taken away: that one stays.
-func unpark(ctx context.Context, n clusters.Node, tag, name string) error {
+func unpark(ctx context.Context, n clusters.Node, tag string) error {
 	f, err := files(n)
 	if err != nil {
 		return err
 	}
-	newer, err := exists(ctx, f, standing(name))
+	newer, err := exists(ctx, f, standing)
 	if err != nil {
 		return err
 	}
 	if !newer {
-		err = f.Rename(ctx, parked(tag, name), standing(name))
+		err = f.Rename(ctx, parked(tag), standing)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -92,13 +89,13 @@ func removeParking(ctx context.Context, f clusters.Files, tag string) error {
 	return err
 }
 
-// isParked says whether a manifest is parked for the tag.
-func isParked(ctx context.Context, n clusters.Node, tag, name string) (bool, error) {
+// isParked says whether the manifest is parked for the tag.
+func isParked(ctx context.Context, n clusters.Node, tag string) (bool, error) {
 	f, err := files(n)
 	if err != nil {
 		return false, err
 	}
-	return exists(ctx, f, parked(tag, name))
+	return exists(ctx, f, parked(tag))
 }
 
 // Parked lists the tags of injections that left files on a node.
@@ -125,17 +122,5 @@ func Unpark(ctx context.Context, n clusters.Node, tag string) error {
 	if _, err := f.ReadDir(ctx, aside(tag)); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(fmt.Errorf("%s: etcd.replace (%s) was interrupted there and its journal is lost: see whether the member is in the list, then put %s back as member, or add it anew", n.Name(), tag, aside(tag)), err)
 	}
-	names, err := f.ReadDir(ctx, path.Join(parking, tag))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := unpark(ctx, n, tag, name); err != nil {
-			return err
-		}
-	}
-	return removeParking(ctx, f, tag)
+	return unpark(ctx, n, tag)
 }

@@ -63,6 +63,7 @@ const testManifest = `spec:
 `
 
 func newWorld(t *testing.T) *world {
+	t.Helper()
 	w := &world{t: t, nextID: 100, left: -1, killed: map[string]bool{}}
 	cert, certPEM, keyPEM := testCert(t)
 	root := t.TempDir()
@@ -71,9 +72,9 @@ func newWorld(t *testing.T) *world {
 		w.nodes = append(w.nodes, n)
 		manifest := strings.NewReplacer("NAME", n.Name(), "ADDR", n.addr.String()).Replace(testManifest)
 		for name, data := range map[string]string{
-			standing(etcdManifest):                              manifest,
-			etcdMember + "/id":                                  strconv.Itoa(i + 1),
-			"/etc/kubernetes/pki/etcd/ca.crt":                   certPEM,
+			standing:                          manifest,
+			etcdMember + "/id":                strconv.Itoa(i + 1),
+			"/etc/kubernetes/pki/etcd/ca.crt": certPEM,
 			"/etc/kubernetes/pki/etcd/healthcheck-client.crt":   certPEM,
 			"/etc/kubernetes/pki/etcd/healthcheck-client.key":   keyPEM,
 			"/etc/kubernetes/manifests/kube-apiserver.yaml":     "x",
@@ -145,7 +146,7 @@ func (w *world) check() {
 	for _, n := range w.nodes {
 		i := w.index(n)
 		data, hasData := n.data()
-		manifest, stands := n.get(standing(etcdManifest))
+		manifest, stands := n.get(standing)
 		if stands {
 			w.killed[n.Name()] = false
 		}
@@ -179,7 +180,7 @@ func (w *world) index(n *fakeNode) int {
 func (w *world) runs(n *fakeNode) bool {
 	i := w.index(n)
 	data, ok := n.data()
-	_, stands := n.get(standing(etcdManifest))
+	_, stands := n.get(standing)
 	return stands && i >= 0 && ok && data == w.members[i].ID
 }
 

@@ -101,7 +101,7 @@ func (f *fakeFault) Inject(ctx context.Context, env faults.Env) error {
 		return err
 	}
 	err := f.call("inject")
-	if err == nil || err == errHalf {
+	if err == nil || errors.Is(err, errHalf) {
 		if werr := os.WriteFile(f.File, []byte(env.Tag), 0o600); werr != nil {
 			return werr
 		}
@@ -125,7 +125,8 @@ func (f *fakeFault) Prove(context.Context, faults.Env) (faults.Effect, error) {
 		return faults.Effect{}, err
 	}
 	b := f.broken()
-	return faults.Effect{Active: b && !(f.isBlind != nil && f.isBlind()), Gone: !b, Evidence: map[bool]string{true: "broken", false: "whole"}[b]}, nil
+	blind := f.isBlind != nil && f.isBlind()
+	return faults.Effect{Active: b && !blind, Gone: !b, Evidence: map[bool]string{true: "broken", false: "whole"}[b]}, nil
 }
 
 var errHalf = errors.New("interrupted half way")

@@ -257,7 +257,7 @@ func unhealed(c Contents, bye bool) []Entry {
 // it locked; it must not go on with that act later, so it is ended.
 func fence(ctx context.Context, path string, lease time.Duration, why error, holder Holder, say clusters.Say) (*Journal, error) {
 	wait, cancel := context.WithTimeout(ctx, lease)
-	j, _, err := takeOver(wait, path, "guard", why.Error())
+	j, err := takeOver(wait, path, "guard", why.Error())
 	cancel()
 	if err == nil || wait.Err() == nil {
 		return j, err
@@ -270,7 +270,7 @@ func fence(ctx context.Context, path string, lease time.Duration, why error, hol
 	if err != nil && !errors.Is(err, process.ErrGone) {
 		return nil, err
 	}
-	j, _, err = takeOver(ctx, path, "guard", why.Error())
+	j, err = takeOver(ctx, path, "guard", why.Error())
 	return j, err
 }
 
@@ -279,7 +279,7 @@ func forgetIfHealed(ctx context.Context, path string, c Contents) error {
 	if len(c.Open()) > 0 {
 		return nil
 	}
-	j, _, err := takeOver(ctx, path, "guard", "the run ended; nothing is open")
+	j, err := takeOver(ctx, path, "guard", "the run ended; nothing is open")
 	if err != nil {
 		return err
 	}

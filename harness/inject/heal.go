@@ -86,7 +86,7 @@ func (h healer) journal(ctx context.Context, journal string) (Report, error) {
 			return Report{Run: c.Holder.Run}, fmt.Errorf("run %s (%s): %w; end it with Ctrl-C, or kill it", c.Holder.Run, c.Holder.Process, ErrHeld)
 		}
 	}
-	j, _, err := takeOver(ctx, journal, "heal", "asked to")
+	j, err := takeOver(ctx, journal, "heal", "asked to")
 	if err != nil {
 		return Report{Run: c.Holder.Run}, err
 	}

@@ -308,7 +308,7 @@ func TestTakenOver(t *testing.T) {
 		if err := i.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		taken, _, err := takeOver(t.Context(), j.Path(), "guard", "test")
+		taken, err := takeOver(t.Context(), j.Path(), "guard", "test")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -250,22 +250,22 @@ func newJournal(path string, f *os.File, h Holder) *Journal {
 // takeOver makes this process the one that acts on the journal. It waits until
 // every act of the run that is under way has ended, and keeps everybody else
 // out until Close.
-func takeOver(ctx context.Context, path, as, why string) (*Journal, Contents, error) {
+func takeOver(ctx context.Context, path, as, why string) (*Journal, error) {
 	me, err := process.Of(os.Getpid())
 	if err != nil {
-		return nil, Contents{}, fmt.Errorf("take over %s: %w", path, err)
+		return nil, fmt.Errorf("take over %s: %w", path, err)
 	}
 	alone, err := lock(ctx, path, unix.LOCK_EX)
 	if err != nil {
-		return nil, Contents{}, fmt.Errorf("take over %s: %w", path, err)
+		return nil, fmt.Errorf("take over %s: %w", path, err)
 	}
 	c, err := ReadJournal(path)
 	if err != nil {
-		return nil, c, errors.Join(err, alone.Close())
+		return nil, errors.Join(err, alone.Close())
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
 	if err != nil {
-		return nil, c, errors.Join(fmt.Errorf("take over the journal: %w", err), alone.Close())
+		return nil, errors.Join(fmt.Errorf("take over the journal: %w", err), alone.Close())
 	}
 	j := newJournal(path, f, Holder{Header: c.Holder.Header, As: as, Why: why, Process: me})
 	j.seq, j.size, j.alone = c.seq, c.size, alone
@@ -274,14 +274,14 @@ func takeOver(ctx context.Context, path, as, why string) (*Journal, Contents, er
 	}
 	if !c.ended { // what follows shall not be glued to a torn line
 		if _, err := f.Write([]byte("\n")); err != nil {
-			return nil, c, errors.Join(fmt.Errorf("write the journal: %w", err), j.Close())
+			return nil, errors.Join(fmt.Errorf("write the journal: %w", err), j.Close())
 		}
 		j.size++
 	}
 	if err := j.append(line{Holder: &j.holder}); err != nil {
-		return nil, c, errors.Join(err, j.Close())
+		return nil, errors.Join(err, j.Close())
 	}
-	return j, c, nil
+	return j, nil
 }
 
 // Path of the file.

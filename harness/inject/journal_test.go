@@ -72,7 +72,7 @@ func TestTornLines(t *testing.T) {
 			continue
 		}
 		// Who goes on with it begins a new line.
-		taken, _, err := takeOver(t.Context(), path, "heal", "test")
+		taken, err := takeOver(t.Context(), path, "heal", "test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +120,7 @@ func TestIndex(t *testing.T) {
 	if err := j.Close(); err != nil || len(list()) != 1 {
 		t.Errorf("a journal with an open entry left the index: %v", err)
 	}
-	taken, _, err := takeOver(t.Context(), j.Path(), "heal", "test")
+	taken, err := takeOver(t.Context(), j.Path(), "heal", "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestWhoActsIsAlone(t *testing.T) {
 		if err := j.act(short(), func() error { return nil }); err != nil {
 			return err
 		}
-		if _, _, err := takeOver(short(), j.Path(), "guard", "test"); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := takeOver(short(), j.Path(), "guard", "test"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("taken over in the middle of an act: %v", err)
 		}
 		return nil
@@ -152,7 +152,7 @@ func TestWhoActsIsAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	taken, _, err := takeOver(t.Context(), j.Path(), "guard", "test")
+	taken, err := takeOver(t.Context(), j.Path(), "guard", "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestHealEntries(t *testing.T) {
 	}
 	h := healer{openFake, lookupFake, t.Logf}
 	for range 2 { // safe twice
-		taken, _, err := takeOver(t.Context(), j.Path(), "heal", "test")
+		taken, err := takeOver(t.Context(), j.Path(), "heal", "test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -220,7 +220,7 @@ func TestHealWithoutCluster(t *testing.T) {
 	if err := errors.Join(j.arm("a", Intent{Fault: "fake.break"}), j.Close()); err != nil {
 		t.Fatal(err)
 	}
-	taken, _, err := takeOver(t.Context(), j.Path(), "heal", "test")
+	taken, err := takeOver(t.Context(), j.Path(), "heal", "test")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -28,6 +29,7 @@ type victimArgs struct {
 	Cluster, Fault, With, Where, ID, Dir string
 	// Until is the state that is reported.
 	Until string
+	Lease time.Duration
 }
 
 // victim is a run with one fault.
@@ -56,7 +58,7 @@ func victim(ctx context.Context, c *child.Conn) error {
 	if err != nil {
 		return err
 	}
-	if _, err := inject.StartGuard(ctx, j, inject.DefaultLease); err != nil {
+	if _, err := inject.StartGuard(ctx, j, args.Lease); err != nil {
 		return err
 	}
 	reached := make(chan struct{}, 1)
@@ -95,6 +97,44 @@ func victim(ctx context.Context, c *child.Conn) error {
 	return nil
 }
 
+// startVictim starts a run with one fault and returns when that has come to a state.
+func startVictim(ctx context.Context, c check, until string, lease time.Duration) (p *child.Process, journal string) {
+	GinkgoHelper()
+	dir := GinkgoT().TempDir()
+	GinkgoT().Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
+	log, err := os.Create(filepath.Join(dir, "run.log"))
+	Expect(err).NotTo(HaveOccurred())
+	defer log.Close()
+	DeferCleanup(func() {
+		for _, f := range []string{"run.log", "guard.log", "journal.jsonl"} {
+			b, err := os.ReadFile(filepath.Join(dir, f))
+			say("%s (%v):\n%s", f, err, b)
+		}
+	})
+	with, err := yaml.Marshal(c.with)
+	Expect(err).NotTo(HaveOccurred())
+	p, err = child.Start(ctx, child.Command{Name: victimEntry, Log: log, Args: victimArgs{
+		Cluster: cluster.Name(), Fault: c.kind, With: string(with), Where: clusters.Place(c.target(ctx)), ID: c.name, Dir: dir, Until: until, Lease: lease,
+	}})
+	Expect(err).NotTo(HaveOccurred())
+	return p, filepath.Join(dir, "journal.jsonl")
+}
+
+// guardHeals waits until the guard has healed everything.
+func guardHeals(ctx context.Context, journal string) {
+	GinkgoHelper()
+	Eventually(ctx, func() error {
+		c, err := inject.ReadJournal(journal)
+		if err == nil && len(c.Open()) > 0 {
+			err = fmt.Errorf("%s is %s: %s", c.Open()[0].ID, c.Open()[0].State, c.Open()[0].Error)
+		}
+		if err == nil && c.Holder.As != "guard" {
+			err = errors.New("the guard has not come yet")
+		}
+		return err
+	}).WithTimeout(8 * time.Minute).WithPolling(5 * time.Millisecond).Should(Succeed())
+}
+
 var _ = Describe("A run that is killed", Serial, Ordered, ContinueOnFailure, func() {
 	BeforeEach(func(ctx SpecContext) { eventuallyWhole(ctx) }, NodeTimeout(8*time.Minute))
 
@@ -109,23 +149,7 @@ var _ = Describe("A run that is killed", Serial, Ordered, ContinueOnFailure, fun
 			}
 			until, later, when := when.until, when.later, fmt.Sprintf("%s + %s", when.until, when.later)
 			It(fmt.Sprintf("once %s is %s leaves nothing behind", c.name, when), func(ctx SpecContext) {
-				dir := GinkgoT().TempDir()
-				GinkgoT().Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
-				log, err := os.Create(filepath.Join(dir, "run.log"))
-				Expect(err).NotTo(HaveOccurred())
-				defer log.Close()
-				DeferCleanup(func() {
-					for _, f := range []string{"run.log", "guard.log", "journal.jsonl"} {
-						b, err := os.ReadFile(filepath.Join(dir, f))
-						say("%s (%v):\n%s", f, err, b)
-					}
-				})
-				with, err := yaml.Marshal(c.with)
-				Expect(err).NotTo(HaveOccurred())
-				p, err := child.Start(ctx, child.Command{Name: victimEntry, Log: log, Args: victimArgs{
-					Cluster: cluster.Name(), Fault: c.kind, With: string(with), Where: clusters.Place(c.target(ctx)), ID: c.name, Dir: dir, Until: until,
-				}})
-				Expect(err).NotTo(HaveOccurred())
+				p, journal := startVictim(ctx, c, until, inject.DefaultLease)
 				if until == "proven" {
 					e, err := again(c.with).Prove(ctx, c.env(ctx, &memory{}))
 					Expect(err).NotTo(HaveOccurred())
@@ -135,22 +159,49 @@ var _ = Describe("A run that is killed", Serial, Ordered, ContinueOnFailure, fun
 				killed := time.Now()
 				Expect(p.Kill(ctx)).To(Succeed())
 
-				journal := filepath.Join(dir, "journal.jsonl")
-				Eventually(ctx, func() error {
-					c, err := inject.ReadJournal(journal)
-					if err == nil && len(c.Open()) > 0 {
-						err = fmt.Errorf("%s is %s: %s", c.Open()[0].ID, c.Open()[0].State, c.Open()[0].Error)
-					}
-					if err == nil && c.Holder.As != "guard" {
-						err = errors.New("the guard has not come yet")
-					}
-					return err
-				}).WithTimeout(8 * time.Minute).WithPolling(5 * time.Millisecond).Should(Succeed())
+				guardHeals(ctx, journal)
 				AddReportEntry(c.name+" killed when "+when, fmt.Sprintf("gone %s after SIGKILL", time.Since(killed).Round(time.Millisecond)))
 				Eventually(ctx, inject.OpenJournals).WithTimeout(10*time.Second).Should(BeEmpty(), "the index of open journals")
 				eventuallyWhole(ctx)
 			}, NodeTimeout(18*time.Minute))
 		}
+	}
+})
+
+var _ = Describe("A run that hangs", Serial, Ordered, ContinueOnFailure, func() {
+	BeforeEach(func(ctx SpecContext) { eventuallyWhole(ctx) }, NodeTimeout(8*time.Minute))
+
+	for _, c := range checks() {
+		if c.name != "partition" && c.name != "slow-fsync" {
+			continue // what holds the others is not the run
+		}
+		It("loses "+c.name+" to its guard, and does not take it up again", func(ctx SpecContext) {
+			const lease = 3 * time.Second
+			p, journal := startVictim(ctx, c, "proven", lease)
+			DeferCleanup(func(ctx SpecContext) { Expect(p.Kill(ctx)).To(Succeed()) }, NodeTimeout(time.Minute))
+			Consistently(ctx, func() error {
+				c, err := inject.ReadJournal(journal)
+				if err == nil && c.Holder.As != "harness" {
+					err = errors.New("the guard has come although the run beats")
+				}
+				return err
+			}).WithTimeout(2 * lease).Should(Succeed())
+
+			hung := time.Now()
+			Expect(syscall.Kill(p.PID(), syscall.SIGSTOP)).To(Succeed())
+			guardHeals(ctx, journal)
+			AddReportEntry(c.name+" of a run that hangs", fmt.Sprintf("gone %s after SIGSTOP, with a lease of %s", time.Since(hung).Round(time.Millisecond), lease))
+			Expect(syscall.Kill(p.PID(), syscall.SIGCONT)).To(Succeed())
+			f, env := again(c.with), c.env(ctx, &memory{})
+			Consistently(ctx, func() error {
+				e, err := f.Prove(ctx, env)
+				if err == nil && !e.Gone {
+					err = errors.New(e.Evidence)
+				}
+				return err
+			}).WithTimeout(10 * time.Second).WithPolling(100 * time.Millisecond).Should(Succeed())
+			eventuallyWhole(ctx)
+		}, NodeTimeout(18*time.Minute))
 	}
 })
 
