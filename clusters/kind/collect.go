@@ -3,6 +3,7 @@ package kind
 import (
 	"archive/tar"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +41,9 @@ const (
 //	NODE/manifests/        the static pods (control planes)
 //	objects.yaml           the objects of the cluster
 //
-// Files are copied by Docker, without the node's help.
+// Files are copied by Docker, without the node's help. What a command tells is
+// written to a file on the node first: Docker may lose the end of long output
+// (see Exec).
 func (c *cluster) Collect(ctx context.Context, dir string) error {
 	var g errgroup.Group // errors are joined, not raced
 	g.SetLimit(nodesAtOnce)
@@ -49,7 +52,7 @@ func (c *cluster) Collect(ctx context.Context, dir string) error {
 		g.Go(func() error { errs[i] = collectNode(ctx, kindNode(n), filepath.Join(dir, n.Name())); return nil })
 	}
 	g.Go(func() error {
-		errs[len(c.nodes)] = c.collectObjects(ctx, filepath.Join(dir, "objects.yaml"))
+		errs[len(c.nodes)] = c.collectObjects(ctx, dir)
 		return nil
 	})
 	if err := errors.Join(g.Wait(), errors.Join(errs...)); err != nil {
@@ -66,14 +69,11 @@ func collectNode(ctx context.Context, n *node, dir string) error {
 	if n.role == clusters.LoadBalancer {
 		return errors.Join(errs...)
 	}
-	for file, argv := range map[string][]string{
-		"journal.log":    {"journalctl", "--no-pager", "--output=short-precise"},
-		"kubelet.log":    {"journalctl", "--no-pager", "--output=short-precise", "--unit=kubelet"},
-		"containerd.log": {"journalctl", "--no-pager", "--output=short-precise", "--unit=containerd"},
-		"crictl-ps.txt":  {"crictl", "ps", "--all"},
-	} {
-		errs = append(errs, saveExec(ctx, n, filepath.Join(dir, file), argv...))
-	}
+	errs = append(errs, tell(ctx, n, dir,
+		`journalctl --no-pager --output=short-precise >"$1/journal.log"`,
+		`journalctl --no-pager --output=short-precise --unit=kubelet >"$1/kubelet.log"`,
+		`journalctl --no-pager --output=short-precise --unit=containerd >"$1/containerd.log"`,
+		`crictl ps --all >"$1/crictl-ps.txt"`))
 	copies := []string{"/var/log/pods"}
 	if n.role == clusters.ControlPlane {
 		copies = append(copies, AuditDir, "/etc/kubernetes/manifests")
@@ -89,17 +89,36 @@ const objectKinds = "nodes,pods,deployments,replicasets,daemonsets,statefulsets,
 
 // collectObjects takes the objects from the first API server that gives them,
 // each asked on its own node.
-func (c *cluster) collectObjects(ctx context.Context, to string) error {
+func (c *cluster) collectObjects(ctx context.Context, dir string) error {
 	var errs []error
 	for _, n := range clusters.ByRole(c.nodes, clusters.ControlPlane) {
-		err := saveExec(ctx, kindNode(n), to, "kubectl", "--kubeconfig="+adminConf,
-			fmt.Sprintf("--server=https://127.0.0.1:%d", apiServerPort), "get", objectKinds, "--all-namespaces", "--output=yaml")
+		err := tell(ctx, kindNode(n), dir, fmt.Sprintf(
+			`kubectl --kubeconfig=%s --server=https://127.0.0.1:%d get %s --all-namespaces --output=yaml >"$1/objects.yaml"`,
+			adminConf, apiServerPort, objectKinds))
 		if err == nil {
 			return nil
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// tell runs commands on the node that write files into the folder $1, and copies
+// that folder's files into dir. A command that fails keeps no other from running.
+func tell(ctx context.Context, n *node, dir string, commands ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, collectBound)
+	defer cancel()
+	folder := "/var/lib/gameday/collect-" + rand.Text() // on the volume: Docker copies nothing out of a tmpfs
+	script := "bad=0; mkdir -p \"$1\" || exit\n"
+	for _, c := range commands {
+		script += "{ " + c + "; } || bad=1\n"
+	}
+	script += "exit $bad"
+	runErr := n.Exec(ctx, clusters.Command{Argv: []string{"sh", "-c", script, "sh", folder}})
+	copyErr := copyOut(ctx, n, folder+"/.", dir)
+	cleanup, stop := context.WithTimeout(context.WithoutCancel(ctx), killBound)
+	defer stop()
+	return errors.Join(runErr, copyErr, n.RemoveAll(cleanup, folder))
 }
 
 // create makes a file and its folder.
@@ -127,18 +146,8 @@ func save(ctx context.Context, to string, argv ...string) error {
 	return nil
 }
 
-// saveExec writes what a command on a node prints.
-func saveExec(ctx context.Context, n *node, to string, argv ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, collectBound)
-	defer cancel()
-	f, err := create(to)
-	if err != nil {
-		return err
-	}
-	return errors.Join(n.Exec(ctx, clusters.Command{Argv: argv, Stdout: f}), f.Close())
-}
-
-// copyOut copies a folder of the node below dir, under its last name.
+// copyOut copies a folder of the node below dir, under its last name; what is in
+// it alone when that is a dot.
 func copyOut(ctx context.Context, n *node, from, dir string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, collectBound)
 	defer cancel()

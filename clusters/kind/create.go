@@ -125,14 +125,9 @@ func (p *Provider) create(ctx context.Context, spec clusters.Spec, image nodeima
 // runKind runs kind's creation, which takes no ctx. When ctx ends its nodes are
 // taken away, so that it fails, and then whatever it made since.
 func runKind(ctx context.Context, name string, raw []byte, say clusters.Say) (err error) {
-	// kind writes a kubeconfig: into a folder that goes with it.
-	base, err := cache.Dir("kind")
+	dir, err := kubeconfigDir(name)
 	if err != nil {
 		return err
-	}
-	dir, err := os.MkdirTemp(base, "kubeconfig-")
-	if err != nil {
-		return fmt.Errorf("a folder for kind's kubeconfig: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
@@ -160,6 +155,10 @@ func runKind(ctx context.Context, name string, raw []byte, say clusters.Say) (er
 	say("kind: undoing the creation of %s (up to %s)", name, settleBound)
 	return errors.Join(fmt.Errorf("creating %s: %w", name, context.Cause(ctx)), settle(context.WithoutCancel(ctx), name, done))
 }
+
+// kubeconfigDir is where kind writes its kubeconfig, which nobody needs; it goes
+// with the creation, or with the cluster if the creation was killed.
+func kubeconfigDir(name string) (string, error) { return cache.Dir("kind", "kubeconfig", name) }
 
 // settle takes the nodes away until kind has given up.
 func settle(ctx context.Context, name string, done <-chan struct{}) error {

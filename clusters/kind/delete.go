@@ -51,6 +51,13 @@ func remove(ctx context.Context, name string) error {
 			return fmt.Errorf("removing the %d containers of cluster %s: %w", len(mine), name, errors.Join(err, findErr))
 		}
 	}
+	kubeconfig, err := kubeconfigDir(name)
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(kubeconfig); err != nil {
+		return fmt.Errorf("removing the kubeconfig of cluster %s: %w", name, err)
+	}
 	// The mark goes last: as long as anything is there, it says whose it is.
 	for _, m := range there.marks {
 		ref := m.tag

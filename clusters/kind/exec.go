@@ -36,6 +36,11 @@ const (
 const tokenEnv = "GAMEDAY_EXEC"
 
 // Exec implements clusters.Execer, with `docker exec`.
+//
+// Docker closes a command's output two seconds after its end, read or not
+// (github.com/moby/moby daemon/monitor.go), so that on a starved machine the end
+// of long output can be missing while the exit code is 0. Whoever needs more than
+// a few lines for certain lets the command write a file and reads that.
 func (n *node) Exec(ctx context.Context, c clusters.Command) error {
 	if len(c.Argv) == 0 {
 		return fmt.Errorf("%s: a command without words", n.name)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"gameday/clusters"
@@ -189,9 +190,22 @@ func (n *node) fileCommand(ctx context.Context, op, name string, stdin []byte, s
 	return out.Bytes(), err
 }
 
-// ReadFile implements clusters.Files.
+// ReadFile implements clusters.Files. The size comes first, because the end of
+// the output can be missing (see Exec).
 func (n *node) ReadFile(ctx context.Context, name string) ([]byte, error) {
-	return n.fileCommand(ctx, "read", name, nil, `[ -e "$1" ] || exit 44; cat "$1"`)
+	out, err := n.fileCommand(ctx, "read", name, nil, `[ -e "$1" ] || exit 44; stat -Lc %s "$1"; cat "$1"`)
+	if err != nil {
+		return nil, err
+	}
+	first, data, _ := bytes.Cut(out, []byte{'\n'})
+	size, err := strconv.Atoi(string(first))
+	if err != nil {
+		return nil, fmt.Errorf("%s: reading %s: its size: %w", n.name, name, err)
+	}
+	if len(data) < size { // a file that grows, or one of /proc, has more
+		return nil, fmt.Errorf("%s: reading %s: Docker lost the end, %d of %d bytes came: try again", n.name, name, len(data), size)
+	}
+	return data, nil
 }
 
 // WriteFile implements clusters.Files.

@@ -30,7 +30,7 @@ func main() {
 	if err := run(os.Args[1:]); err != nil {
 		// Docker shows the runtime's stderr to the user.
 		fmt.Fprintln(os.Stderr, "gameday-runc:", err)
-		os.Exit(1) //nolint:forbidigo // this is a main
+		os.Exit(1)
 	}
 }
 
