@@ -262,13 +262,15 @@ func fence(ctx context.Context, path string, lease time.Duration, why error, hol
 	if err == nil || wait.Err() == nil {
 		return j, err
 	}
-	say("the run hangs in the middle of an act (%v): it is ended", holder.Process)
-	p, err := process.Open(holder.Process)
-	if err == nil {
-		err = errors.Join(p.Kill(), p.Wait(ctx), p.Close())
-	}
-	if err != nil && !errors.Is(err, process.ErrGone) {
-		return nil, err
+	if holder.As == "harness" { // not `gameday heal`, which may take its time
+		say("the run hangs in the middle of an act (%v): it is ended", holder.Process)
+		p, err := process.Open(holder.Process)
+		if err == nil {
+			err = errors.Join(p.Kill(), p.Wait(ctx), p.Close())
+		}
+		if err != nil && !errors.Is(err, process.ErrGone) {
+			return nil, err
+		}
 	}
 	j, err = takeOver(ctx, path, "guard", why.Error())
 	return j, err
