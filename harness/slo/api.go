@@ -18,6 +18,11 @@ import (
 type APIAvailability struct {
 	// Longest outage that is allowed on any judged series.
 	Longest time.Duration `yaml:"longest"`
+	// Pinned is the longest outage that is allowed on reused connections; 0: as
+	// Longest. A pooled connection stays with one API server, also through a load
+	// balancer, for as long as that server keeps it open, whatever it answers: an
+	// API server whose own etcd member is down holds such a client for as long.
+	Pinned time.Duration `yaml:"pinned"`
 	// Total down time that is allowed on any judged series; 0 does not judge it.
 	Total time.Duration `yaml:"total"`
 	// P99 of the answer times of good requests; 0 only tells it. It must be below
@@ -50,7 +55,7 @@ func newAPIAvailability() Checker {
 
 // Validate implements Validator.
 func (c *APIAvailability) Validate() []error {
-	errs := notNegative(map[string]time.Duration{"total": c.Total, "p99": c.P99})
+	errs := notNegative(map[string]time.Duration{"total": c.Total, "p99": c.P99, "pinned": c.Pinned})
 	errs = append(errs, positive(map[string]time.Duration{"longest": c.Longest, "watch": c.Watch, "late": c.Late})...)
 	if c.Min < 1 {
 		errs = append(errs, fmt.Errorf("min: %d samples prove nothing; give at least 1", c.Min))
@@ -117,6 +122,7 @@ func (c *APIAvailability) verb(h *history.History, verb string, in span, why str
 		}
 	}
 	var worst Outage
+	limit := c.Longest // of the worst
 	outages, judged := 0, 0
 	var apart []string
 	for _, id := range slices.Sorted(maps.Keys(h.Series)) {
@@ -137,8 +143,10 @@ func (c *APIAvailability) verb(h *history.History, verb string, in span, why str
 		r.Samples += t.judged
 		r.Excluded += t.late + t.unsent + t.outside
 		outages += len(t.outages)
-		if w := c.series(&g, name, t, s.Deadline, h, in); w.Length() >= worst.Length() {
-			worst = w
+		longest := c.longest(s.Conn)
+		w := c.series(&g, name, t, longest, s.Deadline, h, in)
+		if float64(w.Length())/float64(longest) >= float64(worst.Length())/float64(limit) {
+			worst, limit = w, longest
 		}
 		for _, o := range t.outages {
 			around.evidence(&r, o.span(), fmt.Sprintf("%s %s down for %s (+-%s): %s", verb, name, length(o.Length()), length(o.ErrorBar()), o.Cause))
@@ -148,7 +156,7 @@ func (c *APIAvailability) verb(h *history.History, verb string, in span, why str
 	if judged == 0 {
 		g.doubt("no %s was sampled %s", verb, strings.Join(c.Endpoints, ", "))
 	}
-	r.Observed, r.ErrorBar = seconds(worst.Length()), seconds(worst.ErrorBar())
+	r.Budget, r.Observed, r.ErrorBar = seconds(limit), seconds(worst.Length()), seconds(worst.ErrorBar())
 	if outages == 0 && judged > 0 {
 		g.note("no outage in %d samples", r.Samples)
 	} else if judged > 0 {
@@ -161,8 +169,16 @@ func (c *APIAvailability) verb(h *history.History, verb string, in span, why str
 	return r
 }
 
+// longest is the limit of an outage on connections of a kind.
+func (c *APIAvailability) longest(conn string) time.Duration {
+	if conn == "reused" && c.Pinned > 0 {
+		return c.Pinned
+	}
+	return c.Longest
+}
+
 // series judges one series and returns its longest outage.
-func (c *APIAvailability) series(g *grounds, name string, t tally, deadline time.Duration, h *history.History, in span) Outage {
+func (c *APIAvailability) series(g *grounds, name string, t tally, longest, deadline time.Duration, h *history.History, in span) Outage {
 	var worst Outage
 	var least, most time.Duration
 	for _, o := range t.outages {
@@ -172,13 +188,13 @@ func (c *APIAvailability) series(g *grounds, name string, t tally, deadline time
 		}
 		say := fmt.Sprintf("outage of %s (+-%s) %s at %s", length(o.Length()), length(o.ErrorBar()), name, clock(o.FirstBad))
 		switch {
-		case o.least() > c.Longest:
+		case o.least() > longest:
 			g.fail("%s", say)
 		case o.Open:
 			g.doubt("%s, which had not ended when the samplers stopped", say)
-		case o.Most() > c.Longest && o.starved():
+		case o.Most() > longest && o.starved():
 			g.doubt("%s, in which %s started late or not at all: the harness was starved", say, count(o.Late, "sample", "samples"))
-		case o.Most() > c.Longest:
+		case o.Most() > longest:
 			g.doubt("%s: too close to the budget for its error bar", say)
 		}
 	}
@@ -191,7 +207,7 @@ func (c *APIAvailability) series(g *grounds, name string, t tally, deadline time
 			g.note("%s", say)
 		}
 	}
-	if t.blind > c.Longest {
+	if t.blind > longest {
 		g.doubt("no sample %s for %s from %s on: an outage could hide there", name, length(t.blind), clock(t.blindAt))
 	}
 	if t.judged < c.Min {
@@ -254,6 +270,9 @@ func (s surroundings) apart(r *Result, name string, t tally) {
 
 func (c *APIAvailability) promise() string {
 	p := "no outage longer than " + length(c.Longest)
+	if c.Pinned > 0 {
+		p += " (" + length(c.Pinned) + " on reused connections)"
+	}
 	if c.Total > 0 {
 		p += ", no more than " + length(c.Total) + " in all"
 	}

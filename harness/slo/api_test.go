@@ -185,3 +185,16 @@ func BenchmarkJudge(b *testing.B) {
 		}
 	}
 }
+
+func TestPinnedConnectionsHaveABudgetOfTheirOwn(t *testing.T) {
+	c := &APIAvailability{Longest: 5 * time.Second, Pinned: 40 * time.Second}
+	if got := c.longest("reused"); got != c.Pinned {
+		t.Errorf("reused connections are judged by %s", got)
+	}
+	if got := c.longest("new"); got != c.Longest {
+		t.Errorf("new connections are judged by %s", got)
+	}
+	if c.Pinned = 0; c.longest("reused") != c.Longest {
+		t.Error("without a budget of their own, reused connections have the common one")
+	}
+}
