@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"gameday/harness/history"
 	"gameday/harness/slo"
@@ -46,7 +47,9 @@ func Write(dir string, s *scenarios.Scenario) (slo.Document, error) {
 	return doc, write(dir, "report.html", page)
 }
 
-// Judge applies the scenario's SLOs to a history.
+// Judge applies the scenario's SLOs to a history. A fault of the scenario that
+// the record does not mention, because the run did not get so far, is not proven
+// either: the verdict tells it, so that it has its case in junit.xml each time.
 func Judge(h *history.History, s *scenarios.Scenario) (slo.Document, error) {
 	var named []slo.Named
 	for _, p := range s.SLOs {
@@ -56,7 +59,26 @@ func Judge(h *history.History, s *scenarios.Scenario) (slo.Document, error) {
 		}
 		named = append(named, slo.Named{Name: p.Name, Checker: c})
 	}
-	return slo.Make(h, slo.Judge(h, named)), nil
+	whole := *h
+	if s.Name == h.Run.Scenario { // not one that the record is only judged by
+		whole.Injections = slices.Concat(h.Injections, unmentioned(h, s.Faults))
+	}
+	return slo.Make(&whole, slo.Judge(&whole, named)), nil
+}
+
+// unmentioned are the faults that the record does not mention.
+func unmentioned(h *history.History, list []scenarios.Fault) []history.Timed[history.Injection] {
+	var out []history.Timed[history.Injection]
+	for _, f := range list {
+		if slices.ContainsFunc(h.Injections, func(i history.Timed[history.Injection]) bool { return i.V.ID == f.ID }) {
+			continue
+		}
+		out = append(out, history.Timed[history.Injection]{At: h.Last, V: history.Injection{
+			ID: f.ID, Fault: f.Fault, Targets: []string{f.Target.String()}, Phase: f.Begin.Phase, State: "unproven",
+			Error: "the run ended before it came",
+		}})
+	}
+	return out
 }
 
 // write replaces a file of the run in one step.

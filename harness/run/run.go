@@ -159,18 +159,29 @@ func (r *runner) run(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	if err := r.stage(ctx, "create", func(ctx context.Context) (text string, err error) {
+	// What the next stage makes goes away in the end, whatever happens.
+	defer func() { err = errors.Join(err, r.leave(ctx)) }()
+	if err := r.stage(ctx, "create", func(ctx context.Context) (string, error) {
 		c := r.scenario.Cluster
-		r.cluster, err = r.cfg.Provider.Create(ctx, clusters.Spec{
-			Name: r.cfg.cluster(), Run: r.cfg.ID, Version: c.Version,
-			ControlPlanes: c.ControlPlanes, Workers: c.Workers, Replace: r.cfg.Replace,
-		}, r.say)
-		return fmt.Sprintf("%s gd-%s: %d control planes + %d workers, %s", r.cfg.Provider.Name(), r.cfg.ID, c.ControlPlanes, c.Workers, c.Version), err
+		return fmt.Sprintf("%s gd-%s: %d control planes + %d workers, %s", r.cfg.Provider.Name(), r.cfg.ID, c.ControlPlanes, c.Workers, c.Version), r.create(ctx)
 	}); err != nil {
 		return err
 	}
-	// From here on the cluster goes away in the end, whatever happens.
-	defer func() { err = errors.Join(err, r.remove(ctx)) }()
+	err = r.underLoad(ctx, targets)
+	return errors.Join(err, r.collect(ctx))
+}
+
+// create makes the cluster, and the guard that heals it if this process dies.
+func (r *runner) create(ctx context.Context) error {
+	c := r.scenario.Cluster
+	cluster, err := r.cfg.Provider.Create(ctx, clusters.Spec{
+		Name: r.cfg.cluster(), Run: r.cfg.ID, Version: c.Version,
+		ControlPlanes: c.ControlPlanes, Workers: c.Workers, Replace: r.cfg.Replace,
+	}, r.say)
+	if err != nil {
+		return err
+	}
+	r.cluster = cluster
 	if r.client, err = admin(r.cluster); err != nil {
 		return err
 	}
@@ -179,18 +190,26 @@ func (r *runner) run(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	if r.guard, err = inject.StartGuard(ctx, r.journal, inject.DefaultLease); err != nil {
-		return errors.Join(err, r.journal.Close())
-	}
-	defer func() {
-		// The guard heals first what is open still; one that hangs is not waited for.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.BoundHeal)
-		defer cancel()
-		err = errors.Join(err, r.guard.Stop(ctx), r.journal.Close())
-	}()
+	r.guard, err = inject.StartGuard(ctx, r.journal, inject.DefaultLease)
+	return err
+}
 
-	err = r.underLoad(ctx, targets)
-	return errors.Join(err, r.collect(ctx))
+// leave ends the guard, which first heals what is open still, and removes the
+// cluster: whatever of them create has made.
+func (r *runner) leave(ctx context.Context) error {
+	var errs []error
+	if r.guard != nil {
+		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.BoundHeal) // one that hangs is not waited for
+		errs = append(errs, r.guard.Stop(bye))
+		cancel()
+	}
+	if r.journal != nil {
+		errs = append(errs, r.journal.Close())
+	}
+	if r.cluster != nil {
+		errs = append(errs, r.remove(ctx))
+	}
+	return errors.Join(errs...)
 }
 
 // underLoad is the part of the run in which workload and samplers are on.
@@ -203,15 +222,15 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 		for _, b := range r.workload.Budgets() {
 			r.rec.Add(history.Event{Budget: &b})
 		}
+		if r.samplers, err = sample.Start(ctx, sample.Config{
+			Cluster: r.cluster, Run: r.cfg.ID, Namespace: r.workload.Namespace, Record: r.rec,
+		}); err != nil {
+			r.workload.Stop()
+			return "", fmt.Errorf("start the samplers: %w", err)
+		}
 		return r.workload.String(), nil
 	}); err != nil {
 		return err
-	}
-	if r.samplers, err = sample.Start(ctx, sample.Config{
-		Cluster: r.cluster, Run: r.cfg.ID, Namespace: r.workload.Namespace, Record: r.rec,
-	}); err != nil {
-		r.workload.Stop()
-		return fmt.Errorf("start the samplers: %w", err)
 	}
 	defer func() { err = errors.Join(err, r.finish(ctx)) }()
 
