@@ -248,13 +248,19 @@ func (x *extraction) export(ctx context.Context, t ImageTar, out string) error {
 			return err
 		}
 	}
-	f, err := os.Create(out)
-	if err != nil {
+	// Through a file: the end of what an exec prints can be lost on a busy
+	// machine, with exit code 0, because the daemon waits 2 s for the streams
+	// (github.com/moby/moby daemon/monitor.go).
+	in := "/gameday-" + t.Component + ".tar"
+	if _, err := docker(ctx, nil, "exec", id, "ctr", "--namespace=k8s.io", "images", "export",
+		"--platform=linux/"+runtime.GOARCH, in, t.Ref); err != nil {
 		return err
 	}
-	err = dockerTo(ctx, nil, f, "exec", id, "ctr", "--namespace=k8s.io", "images", "export",
-		"--platform=linux/"+runtime.GOARCH, "-", t.Ref)
-	return errors.Join(err, f.Close())
+	if _, err := docker(ctx, nil, "cp", id+":"+in, out); err != nil {
+		return err
+	}
+	_, err = docker(ctx, nil, "exec", id, "rm", in)
+	return err
 }
 
 // tagPause gives kubeadm's name to the pause image that containerd uses, where
