@@ -504,7 +504,16 @@ func (p *fakeProber) probe(ctx context.Context, c string) (sighting, error) {
 		<-ctx.Done() // black hole
 		return sighting{}, ctx.Err()
 	case c == kubelet:
-		return p.real.kubelet(ctx)
+		s, err := p.real.reported(ctx)
+		p.node.mu.Lock()
+		defer p.node.mu.Unlock()
+		for _, c := range staticPods() { // as the real one: all must serve again
+			if _, ok := p.node.serving[c]; !ok && p.node.role == clusters.ControlPlane {
+				s.well = false
+				s.seen += "; it does not run " + c + " yet"
+			}
+		}
+		return s, err
 	case !ok:
 		return sighting{}, errors.New("connection refused")
 	}

@@ -459,6 +459,35 @@ func TestKubeletOfACutOffNode(t *testing.T) {
 	})
 }
 
+// TestKubeletRestartsStaticPods: the part is over when they serve again.
+func TestKubeletRestartsStaticPods(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, 0)
+		n := w.node("control-plane[0]")
+		n.onRestart = func(ctx context.Context) error {
+			n.stop(etcd)
+			go func() {
+				time.Sleep(20 * time.Second)
+				n.serve(etcd, toEtcd)
+			}()
+			return n.setKubelet(ctx, to)
+		}
+		if err := w.strategy().Run(t.Context(), w.env(Options{To: to})); err != nil {
+			t.Fatal(err)
+		}
+		w.wellFormed()
+		var began time.Time
+		for _, p := range w.phases {
+			switch {
+			case p.Path == "upgrade/control-plane[0]/kubelet" && p.State == Began:
+				began = p.At
+			case p.Path == "upgrade/control-plane[0]/kubelet" && p.At.Sub(began) < 20*time.Second:
+				t.Errorf("over after %s", p.At.Sub(began))
+			}
+		}
+	})
+}
+
 // TestCancel: Ctrl-C in the middle of kubeadm.
 func TestCancel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -104,7 +104,11 @@ func (o *observer) watchService(ctx context.Context, component string) {
 		if !o.track.wants(component) {
 			return
 		}
-		pctx, cancel := context.WithTimeout(ctx, probeBound)
+		bound := probeBound
+		if component == kubelet { // several looks in one
+			bound = callBound
+		}
+		pctx, cancel := context.WithTimeout(ctx, bound)
 		defer cancel()
 		s, err := o.probes.probe(pctx, component)
 		if err != nil {

@@ -253,8 +253,29 @@ func TestProbePodAndKubelet(t *testing.T) {
 			t.Error(fmt.Sprint(i), s, err)
 		}
 	}
-	s, err := p.probe(t.Context(), kubelet)
+	s, err := p.reported(t.Context())
 	if err != nil || s.version != from || !s.well || s.seen != "kubelet reports v1.36.1, node Ready=True" {
 		t.Error(s, err)
+	}
+}
+
+func TestReadyStatic(t *testing.T) {
+	pod := func(name, source string, ready bool, running bool) corev1.Pod {
+		p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{"kubernetes.io/config.source": source}}}
+		st := corev1.ContainerStatus{Ready: ready}
+		if running {
+			st.State.Running = &corev1.ContainerStateRunning{}
+		}
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{st}
+		return p
+	}
+	none := pod("kube-scheduler-n", "file", true, true)
+	none.Status.ContainerStatuses = nil // new to the kubelet, no container yet
+	got := readyStatic([]corev1.Pod{
+		pod("etcd-n", "file", true, true), pod("kube-apiserver-n", "file", false, true),
+		pod("kube-controller-manager-n", "file", true, false), none, pod("kube-proxy-n", "api", true, true),
+	}, "n")
+	if d := cmp.Diff(map[string]bool{etcd: true, apiServer: false, controllerManager: false}, got); d != "" {
+		t.Error(d)
 	}
 }

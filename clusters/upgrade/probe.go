@@ -189,12 +189,78 @@ func (p *probes) pod(ctx context.Context, component string) (sighting, error) {
 	return s, nil
 }
 
-// kubelet looks at what the node's kubelet says of itself.
+// kubelet looks at what the node's kubelet says of itself and, on a control
+// plane, of its static pods. The UID of a static pod is a hash of the pod as
+// the kubelet's own version of the type holds it (k8s.io/kubernetes@v1.37.0
+// pkg/kubelet/config/common.go): a kubelet of another minor version takes every
+// one for a new pod and restarts it, seconds after it was started itself. Until
+// they serve again one etcd member is away, and no other must be touched.
 func (p *probes) kubelet(ctx context.Context) (sighting, error) {
+	s, err := p.reported(ctx)
+	if err != nil || !s.well || p.node.Role() != clusters.ControlPlane {
+		return s, err
+	}
+	running, err := p.running(ctx)
+	if err != nil {
+		return sighting{}, err
+	}
+	for _, c := range staticPods() {
+		if !running[c] {
+			s.well = false
+			s.seen += "; it does not run " + c + " yet"
+			return s, nil
+		}
+	}
+	for _, look := range []func(context.Context) (sighting, error){p.member, p.server} {
+		served, err := look(ctx)
+		if err != nil {
+			return sighting{}, err
+		}
+		s.well = s.well && served.well
+		s.seen += "; " + served.seen
+	}
+	return s, nil
+}
+
+// reported is what the API knows of the kubelet.
+func (p *probes) reported(ctx context.Context) (sighting, error) {
 	n, err := p.api.node(ctx, p.node.Name())
 	if err != nil {
 		return sighting{}, err
 	}
 	v, r := n.Status.NodeInfo.KubeletVersion, ready(n)
 	return sighting{version: v, well: r == string(corev1.ConditionTrue), seen: fmt.Sprintf("kubelet reports %s, node Ready=%s", v, r)}, nil
+}
+
+// running asks the kubelet itself which of its static pods are ready. The API
+// would answer with mirror pods, which lag behind and may be of the kubelet
+// before.
+func (p *probes) running(ctx context.Context) (map[string]bool, error) {
+	var pods corev1.PodList
+	err := p.api.once(ctx, func(ctx context.Context, c kubernetes.Interface) error {
+		b, err := c.CoreV1().RESTClient().Get().AbsPath("/api/v1/nodes", p.node.Name(), "proxy", "pods").DoRaw(ctx)
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(b, &pods)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pods of the kubelet on %s: %w", p.node.Name(), err)
+	}
+	return readyStatic(pods.Items, p.node.Name()), nil
+}
+
+// readyStatic are the components among a kubelet's own pods that are static
+// pods with a running, ready container.
+func readyStatic(pods []corev1.Pod, node string) map[string]bool {
+	out := map[string]bool{}
+	for _, pod := range pods {
+		st := pod.Status.ContainerStatuses
+		// k8s.io/kubernetes@v1.37.0 pkg/kubelet/types/pod_update.go
+		if pod.Annotations["kubernetes.io/config.source"] != "file" || len(st) == 0 {
+			continue
+		}
+		out[strings.TrimSuffix(pod.Name, "-"+node)] = st[0].Ready && st[0].State.Running != nil
+	}
+	return out
 }

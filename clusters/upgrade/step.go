@@ -99,7 +99,7 @@ func (s *stepRun) toEnd(ctx context.Context) (o Outcome, err error) {
 			return o, nil
 		}
 		if ctx.Err() != nil {
-			return o, fmt.Errorf("%s: %w: %w", s.step.Phase, context.Cause(ctx), cause)
+			return o, fmt.Errorf("%s: %w", s.step.Phase, because(ctx, cause))
 		}
 		if s.env.Blocked == nil {
 			return o, fmt.Errorf("%s: %s: %w", s.step.Phase, o, cause)
@@ -222,10 +222,13 @@ func (s *stepRun) runKubeadm(ctx context.Context, worker bool) error {
 	argv := kubeadmArgv(to, apply)
 	s.say("%s: %s (<= %s)", s.step.Phase, strings.Join(argv[:3], " "), bound)
 	s.track.toolBegan(path, !worker, time.Now(), "running "+strings.Join(argv, " "))
+	var err error
 	if worker {
-		s.allowed(ctx)
+		err = s.allowed(ctx)
 	}
-	err := s.command(ctx, bound, argv)
+	if err == nil {
+		err = s.command(ctx, bound, argv)
+	}
 	if err != nil {
 		o := Failed
 		e, lerr := s.evidence(ctx)
@@ -266,7 +269,7 @@ func (s *stepRun) isFirst(ctx context.Context) (bool, error) {
 
 // allowed waits until the API lets the worker read kubeadm's ConfigMaps. If it
 // does not within the bound, kubeadm is run all the same: its word counts.
-func (s *stepRun) allowed(ctx context.Context) {
+func (s *stepRun) allowed(ctx context.Context) error {
 	row := 0
 	err := poll(ctx, allowedBound, probeEvery, func(ctx context.Context) bool {
 		if err := s.exec.Exec(ctx, clusters.Command{Argv: allowedArgv()}); err != nil {
@@ -276,13 +279,17 @@ func (s *stepRun) allowed(ctx context.Context) {
 		row++
 		return row == allowedTimes
 	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if err != nil {
 		fmt.Fprintf(s.out, "gameday: within %s the API did not let this node read kubeadm's ConfigMaps %d times in a row; running kubeadm all the same\n", allowedBound, allowedTimes)
 	}
+	return nil
 }
 
 // runKubelet swaps kubelet and kubectl, restarts the kubelet and waits until
-// the node reports the new version and is Ready.
+// the node reports the new version, is Ready, and runs what it ran before.
 func (s *stepRun) runKubelet(ctx context.Context) error {
 	to := s.env.Options.To
 	for _, name := range []string{"kubelet", "kubectl"} {
@@ -374,10 +381,18 @@ func (s *stepRun) command(ctx context.Context, bound time.Duration, argv []strin
 	defer cancel()
 	err := s.exec.Exec(ctx, clusters.Command{Argv: argv, Stdout: s.out, Stderr: s.out})
 	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		err = because(ctx, err)
 	}
 	if err != nil {
 		fmt.Fprintf(s.out, "%s gameday: %v\n", time.Now().UTC().Format(time.RFC3339Nano), err)
+	}
+	return err
+}
+
+// because puts the reason why ctx ended before an error, if it is not in it.
+func because(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); !errors.Is(err, cause) {
+		return fmt.Errorf("%w: %w", cause, err)
 	}
 	return err
 }
