@@ -89,7 +89,8 @@ func client(cfg *rest.Config, fresh bool) (*http.Client, error) {
 }
 
 // once asks each endpoint in turn, beginning with the one that answered last,
-// until one answers. An answer that is an error about the object (not found,
+// until one answers. One that hangs until ctx ends is not the first to be asked
+// the next time. An answer that is an error about the object (not found,
 // forbidden, conflict, too many requests) is an answer.
 func (a *api) once(ctx context.Context, do func(context.Context, kubernetes.Interface) error) error {
 	a.mu.Lock()
@@ -101,12 +102,14 @@ func (a *api) once(ctx context.Context, do func(context.Context, kubernetes.Inte
 		cctx, cancel := context.WithTimeout(ctx, callBound)
 		err := do(cctx, a.clients[n])
 		cancel()
+		a.mu.Lock()
 		if err == nil || answered(err) {
-			a.mu.Lock()
 			a.at = n
 			a.mu.Unlock()
 			return err
 		}
+		a.at = (n + 1) % len(a.clients)
+		a.mu.Unlock()
 		errs = append(errs, fmt.Errorf("%s: %w", a.names[n], err))
 		if ctx.Err() != nil {
 			break

@@ -165,6 +165,26 @@ func TestAPIByAnyEndpoint(t *testing.T) {
 	if _, err := a.node(t.Context(), "m"); err == nil || !strings.Contains(err.Error(), "not found") {
 		t.Error(err)
 	}
+	// One that hangs takes all the time of one look, and the next look passes it
+	// over. The pause of the fake stands for a request that ends with its ctx.
+	synctest.Test(t, func(t *testing.T) {
+		hangs := fake.NewClientset()
+		hangs.PrependReactor("*", "*", func(k8stesting.Action) (bool, runtime.Object, error) {
+			time.Sleep(probeBound + time.Millisecond)
+			return true, nil, context.DeadlineExceeded
+		})
+		a := &api{names: []string{"lb", "cp0"}, clients: []kubernetes.Interface{hangs, up}}
+		for i, want := range []bool{false, true, true} {
+			ctx, cancel := context.WithTimeout(t.Context(), probeBound)
+			if _, err := a.node(ctx, "n"); (err == nil) != want {
+				t.Errorf("look %d: %v", i, err)
+			}
+			cancel()
+		}
+		if len(hangs.Actions()) != 1 {
+			t.Errorf("the endpoint that hangs was asked %d times", len(hangs.Actions()))
+		}
+	})
 	synctest.Test(t, func(t *testing.T) {
 		a := &api{names: []string{"lb"}, clients: []kubernetes.Interface{down()}}
 		err := a.until(t.Context(), "look", func(ctx context.Context, c kubernetes.Interface) error {
