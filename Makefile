@@ -43,6 +43,7 @@ root: ## the mechanisms, on this machine's kernel (root)
 	go test -count=1 -timeout 15m ./suites/mechanism -ginkgo.label-filter=root -ginkgo.v
 
 browser: ## the report page in a real browser
+	@command -v chromium google-chrome >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; }
 	go test -count=1 -timeout 10m ./suites/report -ginkgo.label-filter=browser -ginkgo.v
 
 kind: build ## real clusters: provider, every fault, the main job (root, Docker)
