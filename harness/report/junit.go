@@ -14,8 +14,9 @@ import (
 // JUnit renders the verdict for CI systems. The names carry no numbers or ids
 // that change from run to run, so that pass rates can be kept: one case for
 // each SLO, for each fault (proven and undone), for each step of the upgrade,
-// and one for the harness itself. Inconclusive is a failure of type
-// "inconclusive".
+// one for the harness itself, and one for the verdict, which fails whenever the
+// exit code is not 0: some grounds (no convergence) are none of the others.
+// Inconclusive is a failure of type "inconclusive".
 func JUnit(h *history.History, d slo.Document) ([]byte, error) {
 	suite := junit.Testsuite{Name: "gameday." + h.Run.Scenario, Time: seconds(h.Last.Seconds())}
 	if !h.Run.Began.IsZero() {
@@ -60,12 +61,24 @@ func JUnit(h *history.History, d slo.Document) ([]byte, error) {
 		add("phase", p.Name, (p.Ended-p.Began)/1000, kind, message, p.Seen)
 	}
 	kind, message := "", ""
-	if h.End == nil {
+	switch {
+	case h.End == nil:
 		kind, message = string(slo.Inconclusive), "the harness died: the history has no end"
-	} else if h.End.V.Interrupted {
+	case d.ExitCode == slo.ExitHarness:
+		kind, message = "harness", d.Reason
+	case h.End.V.Reason != "":
 		kind, message = string(slo.Inconclusive), h.End.V.Reason
 	}
 	add("harness", "came to its end", h.Last.Seconds(), kind, message, "")
+	kind = ""
+	if d.Verdict != slo.Pass {
+		kind = word(d)
+	}
+	var found strings.Builder
+	for _, f := range h.Findings {
+		fmt.Fprintf(&found, "%s: %s: %s: %s\n", clock(f.At), f.V.Level, f.V.What, f.V.Evidence)
+	}
+	add("run", "verdict", h.Last.Seconds(), kind, d.Reason, found.String())
 
 	var all junit.Testsuites
 	all.AddSuite(suite)

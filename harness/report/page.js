@@ -3,7 +3,7 @@
   const D = JSON.parse(document.getElementById("data").textContent);
   const box = document.getElementById("tl"), svg = box.querySelector("svg"), tip = document.getElementById("tip");
   const NS = "http://www.w3.org/2000/svg", ROW = 16, GAP = 3, HEAD = 22;
-  let a = 0, b = D.total, width = 0, mark = null;
+  let a = Math.min(D.from, D.total - 1), b = D.total, width = 0, mark = null;
 
   const clock = ms => {
     const s = Math.max(0, ms) / 1000, m = Math.floor(s / 60), r = s - m * 60, fine = (b - a) < 20000;
@@ -85,7 +85,8 @@
       el("path", {d: mid, class: "band50", "pointer-events": "none"}, parent);
       told.set(back, t => {
         const i = Math.floor(t / l.band.step);
-        return l.name + "\n" + clock(t) + ": median " + (l.band.p50[i] || 0) + " ms, longest " + (l.band.max[i] || 0) + " ms, " + (l.band.n[i] || 0) + " samples\n" + wall(t);
+        return l.name + "\n" + clock(i * l.band.step) + " to " + clock((i + 1) * l.band.step) + ": " + (l.band.good[i] || 0) + " good, " + (l.band.bad[i] || 0) + " bad" +
+          (l.band.good[i] ? "; of the good median " + l.band.p50[i] + " ms, longest " + l.band.max[i] + " ms" : "") + "\n" + wall(t);
       });
     }
     for (const i of l.bars || []) {
@@ -97,7 +98,7 @@
         const m = y + H / 2;
         el("path", {d: `M${Math.max(x0, X(i.lo))} ${m - 4}v8M${Math.max(x0, X(i.lo))} ${m}H${Math.min(x1, X(i.hi))}m0 -4v8`, class: "b-err"}, parent);
       }
-      if (i.label && xb - xa > 7 * i.label.length) el("text", {x: xa + 4, y: y + H - 5, "pointer-events": "none", style: "fill:#fff"}, parent).textContent = i.label;
+      if (i.label && xb - xa > 7 * i.label.length) el("text", {x: xa + 4, y: y + H - 5, "pointer-events": "none", class: "l " + i.cls}, parent).textContent = i.label;
     }
     const step = Math.max(1, Math.floor((l.dots || []).filter(d => d.t >= a && d.t <= b).length / 1500));
     let k = 0;
@@ -144,19 +145,22 @@
     if (sel) { const x = at(e); sel.remove(); sel = null; if (from !== null && Math.abs(x - from) > 8) show(T(Math.min(x, from)), T(Math.max(x, from))); }
     else if (e.target && svg.contains(e.target)) say(e);
   });
+  window.addEventListener("pointercancel", () => { down = null; if (sel) { sel.remove(); sel = null; } });
   svg.addEventListener("pointerleave", () => { tip.style.display = "none"; });
-  svg.addEventListener("dblclick", () => { mark = null; a = 0; b = D.total; draw(); });
+  const all = () => { mark = null; a = 0; b = D.total; draw(); };
+  svg.addEventListener("dblclick", all);
+  document.getElementById("all").addEventListener("click", all);
   svg.addEventListener("keydown", e => {
     const w = b - a, move = d => { const m = Math.max(-a, Math.min(d, D.total - b)); a += m; b += m; };
     if (e.key === "ArrowRight") move(w / 5);
     else if (e.key === "ArrowLeft") move(-w / 5);
     else if (e.key === "+" || e.key === "=") { a += w / 4; b -= w / 4; }
     else if (e.key === "-") { a = Math.max(0, a - w / 2); b = Math.min(D.total, b + w / 2); }
-    else if (e.key === "0") { mark = null; a = 0; b = D.total; }
+    else if (e.key === "0") all();
     else return;
     e.preventDefault(); draw();
   });
-  for (const row of document.querySelectorAll("tr[data-from]")) {
+  for (const row of document.querySelectorAll("[data-from]")) {
     const go = () => {
       mark = [+row.dataset.from, +row.dataset.to];
       const w = Math.max(20000, (mark[1] - mark[0]) * 2), m = (mark[0] + mark[1]) / 2;

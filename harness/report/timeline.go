@@ -9,14 +9,18 @@ import (
 	"time"
 
 	"gameday/harness/history"
+	"gameday/harness/sample"
 	"gameday/harness/slo"
 )
 
 // axis is the timeline as the page's script draws it. All times are ms since
 // the run began.
 type axis struct {
-	Began  int64   `json:"began"` // wall clock, ms since 1970
-	Total  float64 `json:"total"`
+	Began int64   `json:"began"` // wall clock, ms since 1970
+	Total float64 `json:"total"`
+	// From is where the first view begins: making images and a cluster may take
+	// longer than the run itself.
+	From   float64 `json:"from"`
 	Groups []group `json:"groups"`
 }
 
@@ -53,24 +57,37 @@ type dot struct {
 	Tip   string  `json:"tip"`
 }
 
-// band is latency in buckets of Step ms: the page never sees single samples, so
-// a million of them cost it nothing.
+// band is the latency of good answers in buckets of Step ms: the page never sees
+// single samples, so a million of them cost it nothing.
 type band struct {
 	Step float64 `json:"step"`
 	P50  []int   `json:"p50"` // ms
 	Max  []int   `json:"max"`
-	N    []int   `json:"n"`
+	Good []int   `json:"good"`
+	Bad  []int   `json:"bad"`
 }
 
-// bucket of a latency band.
-const bucket = time.Second
+// A lane holds at most so many buckets, bars and dots, however long the run:
+// more than a screen has pixels for, and as many as a page can be quick with.
+const (
+	maxBuckets = 1800
+	maxBars    = 1500
+	maxDots    = 3000
+)
+
+// bucket of a latency band: a second, unless there would be too many of them.
+func bucket(last time.Duration) time.Duration {
+	return (last/(maxBuckets*time.Second) + 1) * time.Second
+}
 
 func timeline(h *history.History, d slo.Document) axis {
-	return axis{
+	a := axis{
 		Began: h.Run.Began.UnixMilli(), Total: max(1, toMs(h.Last)),
 		Groups: []group{
+			{"Run", stageLanes(h)},
 			{"Upgrade", phaseLanes(h)},
 			{"Faults", faultLanes(h, d)},
+			{"Promises: what was spent of them, and when", promiseLanes(d)},
 			{"Nodes", nodeLanes(h)},
 			{"API: latency (1 ms to 10 s) and outages", apiLanes(h)},
 			{"etcd", etcdLanes(h)},
@@ -78,6 +95,115 @@ func timeline(h *history.History, d slo.Document) axis {
 			{"Pods of the workload", podLanes(h)},
 		},
 	}
+	for _, s := range h.Stages {
+		if s.V.Name == "workload" && s.V.State == "began" {
+			a.From = toMs(s.At)
+		}
+	}
+	for _, g := range a.Groups {
+		for i := range g.Lanes {
+			g.Lanes[i].bound()
+		}
+	}
+	return a
+}
+
+// bound keeps a lane within its limits. What is drawn together says so, and
+// nothing that went wrong is hidden behind what went well.
+func (l *lane) bound() {
+	if n := (len(l.Bars) + maxBars - 1) / maxBars; n > 1 {
+		var few []bar
+		for some := range slices.Chunk(l.Bars, n) {
+			b := some[0]
+			b.Lo, b.Hi, b.Label = nil, nil, ""
+			for _, o := range some[1:] {
+				b.A, b.B = min(b.A, o.A), max(b.B, o.B)
+				if o.Class == "b-bad" && b.Class != o.Class {
+					b.Class, b.Tip = o.Class, o.Tip
+				}
+			}
+			b.Tip = fmt.Sprintf("%d together, one of them: %s", len(some), b.Tip)
+			few = append(few, b)
+		}
+		l.Bars = few
+	}
+	if len(l.Dots) <= maxDots {
+		return
+	}
+	var well, wrong []dot
+	for _, d := range l.Dots {
+		if d.Class == "d-miss" || d.Class == "d-lost" {
+			wrong = append(wrong, d)
+		} else {
+			well = append(well, d)
+		}
+	}
+	all := len(l.Dots)
+	l.Dots = append(every(well, maxDots/2), every(wrong, maxDots/2)...)
+	l.Name += fmt.Sprintf(" (%d of %d drawn)", len(l.Dots), all)
+}
+
+// every takes at most n of a list, evenly.
+func every(list []dot, n int) []dot {
+	if len(list) <= n {
+		return list
+	}
+	out := make([]dot, 0, n)
+	for i := range n {
+		out = append(out, list[i*len(list)/n])
+	}
+	return out
+}
+
+// stageLanes show what the run itself did.
+func stageLanes(h *history.History) []lane {
+	l := lane{Name: "stages"}
+	open := map[string]time.Duration{}
+	add := func(s history.Stage, from, to time.Duration, class string) {
+		l.Bars = append(l.Bars, bar{A: toMs(from), B: toMs(to), Class: class, Label: s.Name, Tip: strings.TrimSpace("stage " + s.Name + "\n" + s.Text + s.Error)})
+	}
+	for _, s := range h.Stages {
+		if s.V.State == "began" {
+			open[s.V.Name] = s.At
+			continue
+		}
+		class := "b-stage"
+		if s.V.Error != "" {
+			class = "b-bad"
+		}
+		add(s.V, open[s.V.Name], s.At, class)
+		delete(open, s.V.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(open)) {
+		add(history.Stage{Name: name, Error: "did not end"}, open[name], h.Last, "b-bad")
+	}
+	if l.Bars == nil {
+		return nil
+	}
+	return []lane{l}
+}
+
+// promiseLanes show the evidence of each promise: what counted for it in one
+// way, what only stands beside it in another.
+func promiseLanes(d slo.Document) []lane {
+	var lanes []lane
+	for _, s := range d.SLOs {
+		l := lane{Name: mark(s.Verdict) + " " + s.Name}
+		for _, e := range s.Evidence {
+			b := bar{A: toMs(e.From), B: toMs(e.To), Class: "b-spent", Tip: s.Name + ": " + e.Text}
+			if strings.HasPrefix(e.Text, notJudged) {
+				b.Class = "b-beside"
+			}
+			if len(e.During) > 0 {
+				b.Tip += "\nduring " + strings.Join(e.During, ", ")
+			}
+			l.Bars = append(l.Bars, b)
+		}
+		if l.Bars != nil {
+			lanes = append(lanes, l)
+		}
+	}
+	return lanes
 }
 
 func phaseLanes(h *history.History) []lane {
@@ -100,7 +226,8 @@ func phaseLanes(h *history.History) []lane {
 		delete(began, p.V.Path)
 		lanes[i].Bars = append(lanes[i].Bars, phaseBar(b.At, p.At, p.V))
 	}
-	for path, b := range began { // never ended
+	for _, path := range slices.Sorted(maps.Keys(began)) {
+		b := began[path]
 		b.V.Outcome = "did not end"
 		lanes[at[path]].Bars = append(lanes[at[path]].Bars, phaseBar(b.At, h.Last, b.V))
 	}
@@ -158,7 +285,11 @@ func nodeLanes(h *history.History) []lane {
 		if n.Version != "" && n.Version == h.Run.To {
 			class = "b-new"
 		}
-		l.Bars = append(l.Bars, bar{A: from, B: to, Class: class, Label: n.Version, Tip: n.Name + " " + n.Version})
+		b := bar{A: from, B: to, Class: class, Label: n.Version, Tip: n.Name + " " + n.Version}
+		if n.Ready != "True" {
+			b.Label = "" // it would be below the hatching
+		}
+		l.Bars = append(l.Bars, b)
 		if n.Unschedulable {
 			l.Bars = append(l.Bars, bar{A: from, B: to, Class: "b-cordon", Tip: n.Name + " cordoned"})
 		}
@@ -177,7 +308,7 @@ func etcdLanes(h *history.History) []lane {
 		case e.Leader:
 			b.Class, b.Label, b.Tip = "b-leader", "leader "+e.Version, b.Tip+" leader"
 		case e.Learner:
-			b.Class, b.Tip = "b-cordon", b.Tip+" learner"
+			b.Class, b.Label, b.Tip = "b-cordon", "learner", b.Tip+" learner"
 		}
 		l.Bars = append(l.Bars, b)
 	})
@@ -233,21 +364,26 @@ func apiLanes(h *history.History) []lane {
 }
 
 func latency(h *history.History, series int) *band {
-	n := int(h.Last/bucket) + 1
-	b := &band{Step: toMs(bucket), P50: make([]int, n), Max: make([]int, n), N: make([]int, n)}
-	all := make([][]int, n)
+	step := bucket(h.Last)
+	n := int(h.Last/step) + 1
+	b := &band{Step: toMs(step), P50: make([]int, n), Max: make([]int, n), Good: make([]int, n), Bad: make([]int, n)}
+	took := make([][]int, n)
 	for _, s := range h.Samples[series] {
-		if s.At >= 0 {
-			i := int(s.At / bucket)
-			all[i] = append(all[i], int(s.V.Took.Milliseconds()))
+		i := int(s.At / step)
+		switch {
+		case s.At < 0 || s.V.Err == sample.NotSent:
+		case s.V.OK:
+			took[i] = append(took[i], int(s.V.Took.Milliseconds()))
+		default:
+			b.Bad[i]++
 		}
 	}
-	for i, v := range all {
+	for i, v := range took {
 		if len(v) == 0 {
 			continue
 		}
 		slices.Sort(v)
-		b.P50[i], b.Max[i], b.N[i] = max(1, v[len(v)/2]), max(1, v[len(v)-1]), len(v)
+		b.P50[i], b.Max[i], b.Good[i] = max(1, v[len(v)/2]), max(1, v[len(v)-1]), len(v)
 	}
 	return b
 }

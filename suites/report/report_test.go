@@ -78,9 +78,9 @@ var _ = Describe("report.html", Label("browser"), Ordered, func() {
 		Expect(text("table tbody tr.fail .v")).To(HavePrefix("✗"))
 	}, NodeTimeout(time.Minute))
 
-	It("draws every lane: phases, faults, nodes, API, etcd, cron slots, pods", func(SpecContext) {
+	It("draws every lane: run, phases, faults, promises, nodes, API, etcd, cron slots, pods", func(SpecContext) {
 		lanes := run(browser, chromedp.Evaluate[[]string](`[...document.querySelectorAll("#tl svg text.g")].map(e => e.textContent)`))
-		Expect(lanes).To(HaveLen(7))
+		Expect(lanes).To(HaveExactElements(Equal("Run"), Equal("Upgrade"), Equal("Faults"), HavePrefix("Promises"), Equal("Nodes"), HavePrefix("API"), Equal("etcd"), HavePrefix("Cron"), HavePrefix("Pods")))
 		bad := run(browser, chromedp.Evaluate[int](`document.querySelectorAll("#tl svg .b-bad").length`))
 		Expect(bad).To(BeNumerically(">=", 2), "an outage on each of two series")
 		missed := run(browser, chromedp.Evaluate[int](`document.querySelectorAll("#tl svg .d-miss").length`))
@@ -105,6 +105,23 @@ var _ = Describe("report.html", Label("browser"), Ordered, func() {
 		Expect(back).To(Equal(before))
 	}, NodeTimeout(time.Minute))
 
+	It("says what was not measured, and how much of a budget a fault spent", func(SpecContext) {
+		Expect(text("#slos + .scroll")).To(And(ContainSubstring("not measured"), MatchRegexp(`drop-etcd: 1 of 1, longest .* % of the budget`)))
+	}, NodeTimeout(time.Minute))
+
+	It("tells the wall clock of each time on hover, and goes there on a click", func(SpecContext) {
+		Expect(run(browser, chromedp.Evaluate[int](`document.querySelectorAll("abbr[title$=' UTC']").length`))).To(BeNumerically(">=", 4))
+		before := run(browser, chromedp.Evaluate[string](`document.querySelector("#tl svg").innerHTML`))
+		run(browser, chromedp.Click(chromedp.CSS("li[data-from]")))
+		Expect(run(browser, chromedp.Evaluate[string](`document.querySelector("#tl svg").innerHTML`))).NotTo(Equal(before))
+		run(browser, chromedp.Click(chromedp.CSS("#all")))
+	}, NodeTimeout(time.Minute))
+
+	It("gives the command to run it again to the clipboard, or marks it", func(SpecContext) {
+		run(browser, chromedp.Click(chromedp.CSS("#copy")))
+		Eventually(func() string { return text("#copy") }).WithTimeout(5 * time.Second).Should(Or(Equal("Copied"), Equal("Press Ctrl-C")))
+	}, NodeTimeout(time.Minute))
+
 	It("can be read on a phone, in the dark, and in print", func(SpecContext) {
 		run(browser, chromedp.Steps(chromedp.EmulateViewport(390, 844), chromedp.WaitVisible(chromedp.CSS("#tl svg > g rect"))))
 		wide := run(browser, chromedp.Evaluate[bool](`document.documentElement.scrollWidth > innerWidth + 1`))
@@ -114,6 +131,10 @@ var _ = Describe("report.html", Label("browser"), Ordered, func() {
 		bg := run(browser, chromedp.Evaluate[string](`getComputedStyle(document.body).backgroundColor`))
 		Expect(bg).To(Equal("rgb(20, 23, 26)"))
 		shot("dark.png")
+		run(browser, media("print", true))
+		Expect(run(browser, chromedp.Evaluate[string](`getComputedStyle(document.body).backgroundColor`))).To(Equal("rgb(255, 255, 255)"), "paper is white, whatever the screen is")
+		Expect(run(browser, chromedp.Evaluate[string](`getComputedStyle(document.getElementById("copy")).display`))).To(Equal("none"))
+		shot("print.png")
 		run(browser, dark(false))
 	}, NodeTimeout(time.Minute))
 

@@ -1,0 +1,123 @@
+package report
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"gameday/harness/history"
+	"gameday/harness/sample"
+	"gameday/harness/slo"
+)
+
+// lateBound is how late a sample may start before checkers leave it out: then
+// the harness was slow, not the cluster.
+const lateBound = 100 * time.Millisecond
+
+// fact is a row of "Can I trust it?".
+type fact struct{ What, Value string }
+
+func trust(h *history.History, d slo.Document) []fact {
+	out := []fact{{"record complete", ended(h)}}
+	out = append(out, sampled(h)...)
+	out = append(out,
+		fact{"gaps in the record", gaps(h)},
+		fact{"acknowledged writes", writes(h)},
+		fact{"clock", "one monotonic clock for everything that gameday saw; times that objects of the API carry (slots, starts of containers) come from the nodes, to the second, and their offset is not measured"},
+		fact{"etcd's fsync", "not sampled; measured only as the proof of disk.slow-fsync"},
+	)
+	itself := "not measured"
+	if wall := d.Usage.WallSeconds; wall > 0 && len(h.Usage) > 0 {
+		itself = fmt.Sprintf("%.1f s of CPU in %s (%.1f %% of a core), at most %d MiB", d.Usage.CPUSeconds, short(h.Last), 100*d.Usage.CPUSeconds/wall, d.Usage.MaxRSSBytes>>20)
+	}
+	out = append(out, fact{"gameday itself", itself})
+	var stages []string
+	for _, s := range h.Stages { // in the order in which they were
+		if s.V.State == "began" && !slices.Contains(stages, s.V.Name) {
+			stages = append(stages, s.V.Name)
+		}
+	}
+	for _, name := range stages {
+		out = append(out, fact{"stage " + name, fmt.Sprintf("%.1f s", d.Timings[name])})
+	}
+	return out
+}
+
+// ended says whether the record goes to the end of the run.
+func ended(h *history.History) string {
+	switch {
+	case h.Torn:
+		return "no: the harness died in the middle of a line"
+	case h.End == nil:
+		return "no: the harness died"
+	case h.End.V.Reason != "":
+		return "to its end, which came early: " + h.End.V.Reason
+	}
+	return "yes"
+}
+
+// sampled says how many samples there are, and how well they were taken.
+func sampled(h *history.History) []fact {
+	var late, all, unsent int
+	var worst time.Duration
+	for _, list := range h.Samples {
+		for _, s := range list {
+			all++
+			worst = max(worst, s.V.Late)
+			switch {
+			case s.V.Err == sample.NotSent:
+				unsent++
+			case s.V.Late > lateBound:
+				late++
+			}
+		}
+	}
+	if all == 0 {
+		return []fact{{"samples", "none: nothing is known of the API"}}
+	}
+	per := func(n int) string { return fmt.Sprintf("%d (%.2f %%)", n, 100*float64(n)/float64(all)) }
+	return []fact{
+		{"samples", fmt.Sprintf("%d in %d series", all, len(h.Series))},
+		{"sampler lateness", fmt.Sprintf("worst %s; %s started more than %s after they were due and are left out", short(worst), per(late), short(lateBound))},
+		{"samples not sent", per(unsent) + ": too many were waiting for an answer"},
+	}
+}
+
+func gaps(h *history.History) string {
+	const most = 10
+	var list []string
+	for i, g := range h.Gaps {
+		if i == most {
+			list = append(list, fmt.Sprintf("and %d more", len(h.Gaps)-i))
+			break
+		}
+		list = append(list, fmt.Sprintf("%s at %s for %s (%s)", g.V.Source, clock(g.V.From), short(g.V.To-g.V.From), g.V.Reason))
+	}
+	if list == nil {
+		return "none"
+	}
+	return strings.Join(list, "; ")
+}
+
+// writes says what became of the canaries' writes.
+func writes(h *history.History) string {
+	count := map[string]int{}
+	for _, w := range h.Writes {
+		count[w.V.Outcome]++
+	}
+	if len(h.Writes) == 0 {
+		return "none were tried"
+	}
+	text := fmt.Sprintf("%d", count["ok"])
+	for _, outcome := range slices.Sorted(maps.Keys(count)) {
+		if outcome != "ok" {
+			text += fmt.Sprintf(", %s %d", outcome, count[outcome])
+		}
+	}
+	if len(h.Kept) == 0 {
+		return text + "; whether they were kept was not looked at"
+	}
+	return text + fmt.Sprintf("; looked for on %d members", len(h.Kept))
+}
