@@ -69,7 +69,11 @@ func mark(v slo.Verdict) string {
 	return map[slo.Verdict]string{slo.Pass: "✓", slo.Fail: "✗", slo.Inconclusive: "?"}[v]
 }
 
+// amount is a number with its unit; counts have none.
 func amount(v float64, unit string) string {
+	if unit == "count" {
+		unit = ""
+	}
 	return strings.TrimSpace(strconv.FormatFloat(v, 'f', -1, 64) + " " + unit)
 }
 

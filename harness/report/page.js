@@ -16,7 +16,7 @@
     parent.appendChild(e);
     return e;
   };
-  const left = () => width < 640 ? 0 : 190;
+  const left = () => width < 640 ? 0 : 220;
   const X = t => left() + (t - a) / (b - a) * (width - left() - 6);
   const T = x => a + (x - left()) / (width - left() - 6) * (b - a);
   const told = new Map();

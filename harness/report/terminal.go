@@ -3,11 +3,14 @@ package report
 import (
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"gameday/harness/history"
+	"gameday/harness/sample"
 	"gameday/harness/slo"
 )
 
@@ -28,8 +31,15 @@ type Terminal struct {
 	stages  map[string]time.Duration
 }
 
+// lb is the endpoint of the load balancer.
+const lb = "lb"
+
 // outage is one that is under way on a series.
-type outage struct{ lastGood, firstBad, lastBad time.Duration }
+type outage struct {
+	lastGood, firstBad, lastBad, firstGood time.Duration
+	// flaps: good samples lie between the bad ones.
+	flaps bool
+}
 
 // NewTerminal writes to w; color only if w is a terminal.
 func NewTerminal(w io.Writer, color bool) *Terminal {
@@ -85,6 +95,8 @@ func (t *Terminal) Event(e history.Event) {
 		t.sample(e)
 	case e.Gap != nil:
 		t.line(e.At, "gap", fmt.Sprintf("%s has no data for %s: %s", e.Gap.Source, short(e.Gap.To-e.Gap.From), e.Gap.Reason), yellow)
+	case e.End != nil:
+		t.notOver(e.At)
 	case e.Finding != nil:
 		t.line(e.At, "finding", fmt.Sprintf("%s: %s", e.Finding.What, e.Finding.Evidence), red)
 	}
@@ -143,39 +155,68 @@ func (t *Terminal) injection(e history.Event) {
 	}
 }
 
-// sample shows outages of the way through the load balancer when they end; the
-// direct ways are in the report.
+// sample shows outages of the way through the load balancer once they are over;
+// the direct ways are in the report. Samples come in the order of their ends: an
+// outage is over when a sample was good that began a whole deadline after the
+// last bad one, so that none that is older can still fail.
 func (t *Terminal) sample(e history.Event) {
+	if e.Sample.Err == sample.NotSent || e.Sample.Late > lateBound {
+		return // the harness's own fault: it says nothing of the cluster
+	}
 	s := t.series[e.Sample.Series]
 	o := t.outages[e.Sample.Series]
 	if o == nil {
-		o = &outage{lastGood: e.At, firstBad: -1}
+		o = &outage{lastGood: e.At, firstBad: -1, firstGood: -1}
 		t.outages[e.Sample.Series] = o
 	}
-	if !e.Sample.OK {
-		if o.firstBad < 0 {
+	switch {
+	case !e.Sample.OK:
+		if o.firstBad < 0 || e.At < o.firstBad {
 			o.firstBad = e.At
 		}
-		o.lastBad = max(o.lastBad, e.At)
+		o.flaps = o.flaps || o.firstGood >= 0 && e.At > o.firstGood
+		if o.lastBad = max(o.lastBad, e.At); o.firstGood < o.lastBad {
+			o.firstGood = -1
+		}
+		return
+	case o.firstBad < 0 || e.At < o.firstBad:
+		o.lastGood = max(o.lastGood, e.At)
+		return
+	case e.At <= o.lastBad:
 		return
 	}
-	if o.firstBad >= 0 && e.At > o.lastBad {
-		if s.Endpoint == "lb" {
-			least, most := o.lastBad-o.firstBad, e.At-min(o.lastGood, o.firstBad)
-			text := fmt.Sprintf("%s %s via LB %s (+-%s)", s.Verb, s.Conn, short((least+most)/2), short((most-least)/2))
-			if len(t.running) > 0 {
-				var ids []string
-				for id := range t.running {
-					ids = append(ids, id)
-				}
-				text += " during " + strings.Join(ids, ", ")
-			}
-			t.line(e.At, "outage", text, yellow)
-		}
-		o.firstBad, o.lastBad = -1, 0
+	if o.firstGood < 0 || e.At < o.firstGood {
+		o.firstGood = e.At
 	}
-	if o.firstBad < 0 {
-		o.lastGood = max(o.lastGood, e.At)
+	if e.At-o.lastBad < s.Deadline {
+		return
+	}
+	if s.Endpoint == lb {
+		least, most := o.lastBad-o.firstBad, o.firstGood-min(o.lastGood, o.firstBad)
+		text := fmt.Sprintf("%s %s via LB %s (+-%s)", s.Verb, s.Conn, short((least+most)/2), short((most-least)/2))
+		if o.flaps {
+			text = fmt.Sprintf("%s %s via LB on and off for %s", s.Verb, s.Conn, short(most))
+		}
+		if len(t.running) > 0 {
+			text += " during " + strings.Join(slices.Sorted(maps.Keys(t.running)), ", ")
+		}
+		t.line(e.At, "outage", text, yellow)
+	}
+	*o = outage{lastGood: e.At, firstBad: -1, firstGood: -1}
+}
+
+// notOver shows the outages that sampling did not see the end of.
+func (t *Terminal) notOver(at time.Duration) {
+	for _, id := range slices.Sorted(maps.Keys(t.outages)) {
+		o, s := t.outages[id], t.series[id]
+		if s.Endpoint != lb || o.firstBad < 0 {
+			continue
+		}
+		text := "not seen to be over"
+		if o.firstGood >= 0 {
+			text = "over at " + clock(o.firstGood) + ", if no later answer is missing"
+		}
+		t.line(at, "outage", fmt.Sprintf("%s %s via LB since %s, %s", s.Verb, s.Conn, clock(o.firstBad), text), yellow)
 	}
 }
 
@@ -190,7 +231,7 @@ func (t *Terminal) Verdict(d slo.Document, dir, rerun string) {
 		t.line(at, string(s.Verdict), fmt.Sprintf("%-24s %s: %s", s.Name, s.Promise, s.Reason), color)
 	}
 	color := map[slo.Verdict]string{slo.Pass: green, slo.Fail: red}[d.Verdict]
-	t.line(at, "verdict", fmt.Sprintf("%s (exit %d): %s", strings.ToUpper(string(d.Verdict)), d.ExitCode, d.Reason), color)
+	t.line(at, "verdict", fmt.Sprintf("%s (exit %d): %s", strings.ToUpper(word(d)), d.ExitCode, d.Reason), color)
 	t.line(at, "report", dir+"/report.html", bold)
 	t.line(at, "again", rerun, "")
 }

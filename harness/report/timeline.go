@@ -251,13 +251,20 @@ func phaseBar(from, to time.Duration, p history.Phase) bar {
 
 func faultLanes(h *history.History, d slo.Document) []lane {
 	var lanes []lane
+	last := map[string]history.Timed[history.Injection]{}
+	for _, i := range h.Injections {
+		last[i.V.ID] = i
+	}
 	for _, f := range d.Faults {
 		l := lane{Name: f.Name}
 		end := toMs(h.Last)
-		if f.GoneAt != nil {
+		switch i, ok := last[f.Name]; {
+		case f.GoneAt != nil:
 			end = *f.GoneAt
-		} else if f.HealedAt != nil {
+		case f.HealedAt != nil:
 			end = *f.HealedAt
+		case !ok || i.V.State == "unproven" || i.V.State == "skipped": // it never was there
+			end = max(f.RequestedAt, toMs(i.At))
 		}
 		who := f.Fault + " on " + f.Target
 		if f.ProvenAt == nil {
@@ -299,8 +306,18 @@ func nodeLanes(h *history.History) []lane {
 	})
 }
 
+// placesOf are the places of the nodes, which say more than their names.
+func placesOf(h *history.History) map[string]string {
+	out := map[string]string{}
+	for _, n := range h.Nodes {
+		out[n.V.Name] = n.V.Place
+	}
+	return out
+}
+
 func etcdLanes(h *history.History) []lane {
-	return byKey(h, h.Etcd, func(e history.Etcd) string { return e.Node }, func(l *lane, e history.Etcd, from, to float64) {
+	places := placesOf(h)
+	return byKey(h, h.Etcd, func(e history.Etcd) string { return cmp.Or(places[e.Node], e.Node) }, func(l *lane, e history.Etcd, from, to float64) {
 		b := bar{A: from, B: to, Class: "b-member", Tip: e.Node + " " + e.Version}
 		switch {
 		case !e.Healthy:
@@ -350,10 +367,11 @@ func apiLanes(h *history.History) []lane {
 		}
 		return cmp.Or(cmp.Compare(lb(x), lb(y)), cmp.Compare(x.Endpoint, y.Endpoint), cmp.Compare(x.Verb, y.Verb), cmp.Compare(x.Conn, y.Conn))
 	})
+	places := placesOf(h)
 	var lanes []lane
 	for _, id := range ids {
 		s := h.Series[id]
-		l := lane{Name: fmt.Sprintf("%s %s, %s", s.Endpoint, s.Verb, s.Conn), Height: 20, Band: latency(h, id)}
+		l := lane{Name: fmt.Sprintf("%s %s, %s", cmp.Or(places[s.Endpoint], s.Endpoint), s.Verb, s.Conn), Height: 20, Band: latency(h, id)}
 		for _, o := range slo.Outages(h, id) {
 			lo, hi := toMs(o.LastGood), toMs(o.FirstGood)
 			l.Bars = append(l.Bars, bar{A: toMs(o.FirstBad), B: max(toMs(o.LastBad), toMs(o.FirstBad)+1), Lo: &lo, Hi: &hi, Class: "b-bad", Tip: l.Name + " down: " + o.Cause})
