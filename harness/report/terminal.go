@@ -25,7 +25,7 @@ type Terminal struct {
 	began   time.Time
 	series  map[int]history.Series
 	outages map[int]*outage
-	asked   map[string]time.Duration // injection id: when it was injected
+	asked   map[string]time.Duration // injection id: when its injection began
 	healing map[string]time.Duration
 	running map[string]bool // injections proven and not yet gone
 	stages  map[string]time.Duration
@@ -137,7 +137,7 @@ func (t *Terminal) injection(e history.Event) {
 	i := e.Injection
 	who := fmt.Sprintf("%s %s on %s", i.ID, i.Fault, strings.Join(i.Targets, ", "))
 	switch i.State {
-	case "injected":
+	case "armed": // from then on it is being injected
 		t.asked[i.ID] = e.At
 	case "proven":
 		t.running[i.ID] = true
@@ -228,7 +228,7 @@ func (t *Terminal) Verdict(d slo.Document, dir, rerun string) {
 	at := time.Since(t.began)
 	for _, s := range d.SLOs {
 		color := map[slo.Verdict]string{slo.Pass: green, slo.Fail: red, slo.Inconclusive: yellow}[s.Verdict]
-		t.line(at, string(s.Verdict), fmt.Sprintf("%-24s %s: %s", s.Name, s.Promise, s.Reason), color)
+		t.line(at, "slo", fmt.Sprintf("%s %-12s  %-20s %s: %s", mark(s.Verdict), s.Verdict, s.Name, s.Promise, s.Reason), color)
 	}
 	color := map[slo.Verdict]string{slo.Pass: green, slo.Fail: red}[d.Verdict]
 	t.line(at, "verdict", fmt.Sprintf("%s (exit %d): %s", strings.ToUpper(word(d)), d.ExitCode, d.Reason), color)
