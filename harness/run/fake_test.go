@@ -71,6 +71,7 @@ type fakeFault struct {
 	// hang makes Inject wait for the end of its ctx; sticks makes Heal fail.
 	hang, sticks bool
 	injecting    chan struct{} // closed when Inject begins, if not nil
+	hangs        chan struct{} // Heal waits for it, whatever its ctx says, if not nil
 }
 
 func (f *fakeFault) Inject(ctx context.Context, _ faults.Env) error {
@@ -88,6 +89,9 @@ func (f *fakeFault) Inject(ctx context.Context, _ faults.Env) error {
 }
 
 func (f *fakeFault) Heal(context.Context, faults.Env) error {
+	if f.hangs != nil {
+		<-f.hangs
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.sticks {

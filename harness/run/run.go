@@ -255,13 +255,16 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 	if err == nil && r.scenario.Upgrade == nil {
 		w.wg.Wait() // windows end by themselves, each bounded by its maxHold
 	}
-	if err != nil && ctx.Err() == nil {
+	failed := err != nil && ctx.Err() == nil
+	if failed {
 		// An upgrade that fails is what the run found, not a failure of the run.
 		r.rec.Add(history.Event{Finding: &history.Finding{Level: "fail", What: "the upgrade did not reach its end", Evidence: oneLine(err)}})
 		err = nil
 	}
-	healErr := r.stage(context.WithoutCancel(ctx), "heal", func(context.Context) (string, error) {
-		r.notUndone = w.healAll()
+	heal, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.BoundHeal)
+	defer cancel()
+	healErr := r.stage(heal, "heal", func(ctx context.Context) (string, error) {
+		r.notUndone = w.healAll(ctx)
 		if len(r.notUndone) > 0 {
 			return "", fmt.Errorf("could not be undone: %s", strings.Join(r.notUndone, ", "))
 		}
@@ -271,10 +274,10 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 		return err
 	}
 	version := r.scenario.Cluster.Version
-	if u := r.scenario.Upgrade; u != nil && len(u.Nodes) == 0 {
+	if u := r.scenario.Upgrade; u != nil && len(u.Nodes) == 0 && !failed {
 		version = u.To
 	} else if u != nil {
-		version = "" // a part of the nodes: mixed on purpose
+		version = "" // a part of the nodes: mixed, on purpose or as far as it came
 	}
 	return r.stage(ctx, "converge", func(ctx context.Context) (string, error) {
 		began := time.Now()

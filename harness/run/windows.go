@@ -50,13 +50,25 @@ func (w *windows) start() {
 	}
 }
 
-// healAll closes every open window and waits until each fault is gone or stuck.
-func (w *windows) healAll() []string {
+// healAll closes every open window, waits until each fault is gone or stuck, and
+// returns those that are not gone. Each has its own bound; ctx is for one that
+// hangs regardless. The guard is left to deal with it.
+func (w *windows) healAll(ctx context.Context) []string {
 	w.endings(errors.New("the run heals everything"))
-	w.wg.Wait()
+	var hang []string
+	for _, f := range w.r.scenario.Faults {
+		select {
+		case <-w.done[f.ID]:
+		case <-ctx.Done():
+			if !closed(w.done[f.ID]) {
+				w.r.log.Printf("%s: not healed: %v", f.ID, context.Cause(ctx))
+				hang = append(hang, f.ID)
+			}
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.stuck
+	return slices.Concat(w.stuck, hang)
 }
 
 // gone waits until the faults are gone (or stuck, or never came): of those

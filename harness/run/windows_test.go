@@ -50,7 +50,7 @@ func TestWindowForAWhile(t *testing.T) {
 	b.phases.publish(part, upgrade.Began)
 	b.wait("f")
 	b.wantWhole("f")
-	if stuck := b.healAll(); stuck != nil {
+	if stuck := b.healAll(b.ctx); stuck != nil {
 		t.Errorf("stuck: %v", stuck)
 	}
 }
@@ -103,7 +103,7 @@ func TestWindowThatNeverOpens(t *testing.T) {
 		{"its step is over before its time", scenarios.Fault{Begin: scenarios.Begin{Phase: part, After: time.Hour}},
 			func(b *bench) { b.phases.publish(part, upgrade.Began); b.phases.publish(step, upgrade.Ended) }, "unproven", step + " ended within 1h0m0s"},
 		{"the run heals before its time", scenarios.Fault{Begin: scenarios.Begin{Phase: part, After: time.Hour}},
-			func(b *bench) { b.phases.publish(part, upgrade.Began); b.healAll() }, "unproven", "never opened"},
+			func(b *bench) { b.phases.publish(part, upgrade.Began); b.healAll(b.ctx) }, "unproven", "never opened"},
 		{"its target is nobody", scenarios.Fault{Begin: scenarios.Begin{Phase: part}, Target: faults.Target{Nodes: []string{"worker[9]"}}},
 			func(b *bench) { b.phases.publish(part, upgrade.Began) }, "unproven", faults.ErrNoTarget.Error()},
 		{"its target cannot have it", scenarios.Fault{Begin: scenarios.Begin{Phase: part}, Fault: "fake.exec"},
@@ -118,7 +118,7 @@ func TestWindowThatNeverOpens(t *testing.T) {
 			tc.open(b)
 			b.wait("f")
 			b.wantLast("f", tc.state, tc.text)
-			if stuck := b.healAll(); stuck != nil {
+			if stuck := b.healAll(b.ctx); stuck != nil {
 				t.Errorf("stuck: %v", stuck)
 			}
 		})
@@ -131,7 +131,7 @@ func TestHealAllInTheMiddleOfAnInjection(t *testing.T) {
 	b.start()
 	b.phases.publish(part, upgrade.Began)
 	<-f.injecting
-	if stuck := b.healAll(); stuck != nil {
+	if stuck := b.healAll(b.ctx); stuck != nil {
 		t.Errorf("stuck: %v", stuck)
 	}
 	if f.broken {
@@ -173,7 +173,7 @@ func TestEveryFaultIsInTheRecord(t *testing.T) {
 	b.phases.publish(part, upgrade.Began)
 	b.endings(errors.New("the run heals everything"))
 	b.start()
-	if stuck := b.healAll(); stuck != nil {
+	if stuck := b.healAll(b.ctx); stuck != nil {
 		t.Errorf("stuck: %v", stuck)
 	}
 	for _, f := range list {
@@ -191,10 +191,34 @@ func TestStuckIsTold(t *testing.T) {
 	b.phases.publish(part, upgrade.Began)
 	b.reach("f", "proven")
 	b.reach("g", "proven")
-	if d := cmp.Diff([]string{"f"}, b.healAll()); d != "" {
+	if d := cmp.Diff([]string{"f"}, b.healAll(b.ctx)); d != "" {
 		t.Errorf("stuck (-want +got):\n%s", d)
 	}
 	b.wantLast("f", "stuck", "it sticks")
+	b.wantWhole("g")
+}
+
+// A fault that does not come back must not hold the run for ever, and is not
+// called undone.
+func TestHealAllIsBounded(t *testing.T) {
+	release := make(chan struct{})
+	b := newBench(t, t.Context(), nil,
+		scenarios.Fault{ID: "f", With: &fakeFault{hangs: release}, Begin: scenarios.Begin{Phase: part}},
+		scenarios.Fault{ID: "g", Begin: scenarios.Begin{Phase: part}})
+	b.start()
+	b.phases.publish(part, upgrade.Began)
+	b.reach("f", "proven")
+	b.reach("g", "proven")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-b.done["g"]
+		cancel()
+	}()
+	if d := cmp.Diff([]string{"f"}, b.healAll(ctx)); d != "" {
+		t.Errorf("not undone (-want +got):\n%s", d)
+	}
+	close(release)
+	b.wait("f")
 	b.wantWhole("g")
 }
 
@@ -242,5 +266,5 @@ func TestGone(t *testing.T) {
 	if err := b.idle(t.Context()); err != nil || !closed(b.done["open"]) {
 		t.Errorf("idle: %v", err)
 	}
-	b.healAll()
+	b.healAll(b.ctx)
 }
