@@ -148,7 +148,11 @@ func (t *Terminal) injection(e history.Event) {
 		t.healing[i.ID] = e.At
 	case "gone":
 		delete(t.running, i.ID)
-		t.line(e.At, "heal", fmt.Sprintf("%-46s gone %s (%s)", who, short(e.At-t.healing[i.ID]), i.Proof), green)
+		from, healed := t.healing[i.ID]
+		if !healed { // the cluster mends it by itself, from when it was hit
+			from = t.asked[i.ID]
+		}
+		t.line(e.At, "heal", fmt.Sprintf("%-46s gone %s (%s)", who, short(e.At-from), i.Proof), green)
 	case "unproven", "stuck", "skipped":
 		delete(t.running, i.ID)
 		t.line(e.At, "fault", fmt.Sprintf("%-46s %s: %s", who, strings.ToUpper(i.State), i.Error), red)
