@@ -2,7 +2,6 @@ package faults
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -62,11 +61,11 @@ func (*APIServerKill) Inject(ctx context.Context, env Env) error {
 	if err := env.Notes.Save(v); err != nil {
 		return err
 	}
-	var errs []error
+	var all []process.Ref
 	for _, n := range env.Targets {
-		errs = append(errs, kill(v[n.Name()]))
+		all = append(all, v[n.Name()]...)
 	}
-	return errors.Join(errs...)
+	return kill(ctx, all)
 }
 
 // Heal has nothing to take back.

@@ -152,7 +152,7 @@ func (f *SlowFsync) Heal(ctx context.Context, env Env) error {
 		return errors.Join(append(errs, err)...)
 	}
 	for _, s := range notes {
-		errs = append(errs, kill([]process.Ref{s.Holder}))
+		errs = append(errs, kill(ctx, []process.Ref{s.Holder}))
 	}
 	return errors.Join(errs...)
 }

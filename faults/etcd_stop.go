@@ -25,7 +25,7 @@ var etcdStop = Kind{
 	ProveWithin: 30 * time.Second,
 	// The kubelet starts the pod anew only when it has deleted the old mirror pod or
 	// failed to, and the API server that it asks hangs without etcd: up to 34 s
-	// (measured: 28 to 42 s from the heal to a member in sync). That API server may
+	// (measured: 4 to 88 s from the heal to a member in sync). That API server may
 	// also have been restarted for its liveness probe so often that it is in
 	// back-off, at most 5 min.
 	GoneWithin: 7 * time.Minute,
@@ -62,7 +62,7 @@ func killEtcd(ctx context.Context, n clusters.Node) error {
 	if err != nil {
 		return err
 	}
-	return kill(refs)
+	return kill(ctx, refs)
 }
 
 // Heal puts the manifest back.

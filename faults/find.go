@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"gameday/clusters"
 	"gameday/faults/mechanism/process"
@@ -28,17 +29,29 @@ func find(ctx context.Context, n clusters.Node, program string) ([]process.Ref, 
 	return refs, nil
 }
 
-// kill ends processes with SIGKILL. One that is gone already is no error.
-func kill(refs []process.Ref) error {
+// kill ends processes with SIGKILL, all at once, and waits a moment for their end,
+// which takes the kernel some milliseconds for each hundred megabytes. One that is
+// gone already is no error; whether one lives on is for the proof to say.
+func kill(ctx context.Context, refs []process.Ref) error {
 	var errs []error
+	var killed []*process.Process
 	for _, ref := range refs {
 		p, err := process.Open(ref)
 		if err == nil {
-			err = errors.Join(p.Kill(), p.Close())
+			killed = append(killed, p)
+			err = p.Kill()
 		}
 		if err != nil && !errors.Is(err, process.ErrGone) {
 			errs = append(errs, err)
 		}
+	}
+	wait, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for _, p := range killed {
+		if err := p.Wait(wait); err != nil && wait.Err() == nil {
+			errs = append(errs, err)
+		}
+		errs = append(errs, p.Close())
 	}
 	return errors.Join(errs...)
 }
