@@ -109,7 +109,7 @@ func TestPageTells(t *testing.T) {
 	h := load(t, events()...)
 	contains(t, page(t, h, slo.Make(h, results())),
 		`<section class="banner fail" id="banner">`, `<span class="word">fail</span> example`, "v1.36.1 → v1.37.0", "gameday run example --seed=8231 --provider=kind",
-		"9.99 s <span class=\"dim\">± 0.005 s</span>", `<span class="v">not measured</span>`, "drop-etcd: 2 of 3, longest 11.9 s (238 % of the budget)", "no fault, no phase: 1 of 3, longest 1.0 s (20 % of the budget)",
+		"9.99 s <span class=\"dim\">± 0.005 s</span>", `<span class="v">not measured</span>`, "drop-etcd: 2 of 3, longest 11.9 s (238 %)", "no fault, no phase: 1 of 3, longest 1.0 s (20 %)",
 		`<abbr title="2026-03-01 12:01:22.084 UTC">1:22.08</abbr>`, "hold 30s", "84 ms after inject: member unhealthy, port refused", "<dt>lost</dt><dd>1 time,", "control-plane[2] serves",
 		"<b>not proven</b>: the target matches no node", "expected proceed, blocked", "audit/gd-cp at 1:20.00 for 15.0 s (rotated away)", "none: nothing is known of the API")
 }

@@ -78,17 +78,17 @@ func spentOf(s slo.Result, when map[string][2]time.Duration) []string {
 	slices.SortFunc(list, func(a, b *share) int {
 		return cmp.Or(cmp.Compare(b.longest, a.longest), cmp.Compare(b.times, a.times), strings.Compare(a.name, b.name))
 	})
-	const most = 6
+	const most = 4
 	var out []string
 	for i, x := range list {
 		if i == most {
-			return append(out, fmt.Sprintf("and %d more", len(list)-most))
+			return append(out, fmt.Sprintf("and less during %d more", len(list)-most))
 		}
-		text := fmt.Sprintf("%s: %d of %d", x.name, x.times, all)
+		text := fmt.Sprintf("%s: %d of %d", strings.TrimPrefix(x.name, "upgrade/"), x.times, all)
 		if s.Unit == "s" {
 			text += ", longest " + short(x.longest)
 			if s.Budget > 0 {
-				text += fmt.Sprintf(" (%.0f %% of the budget)", 100*x.longest.Seconds()/s.Budget)
+				text += fmt.Sprintf(" (%.0f %%)", 100*x.longest.Seconds()/s.Budget)
 			}
 		}
 		out = append(out, text)

@@ -106,7 +106,7 @@ var _ = Describe("report.html", Label("browser"), Ordered, func() {
 	}, NodeTimeout(time.Minute))
 
 	It("says what was not measured, and how much of a budget a fault spent", func(SpecContext) {
-		Expect(text("#slos + .scroll")).To(And(ContainSubstring("not measured"), MatchRegexp(`drop-etcd: 1 of 1, longest .* % of the budget`)))
+		Expect(text("#slos + .scroll")).To(And(ContainSubstring("not measured"), MatchRegexp(`drop-etcd: 1 of 1, longest .* \([0-9]+ %\)`)))
 	}, NodeTimeout(time.Minute))
 
 	It("tells the wall clock of each time on hover, and goes there on a click", func(SpecContext) {
