@@ -118,6 +118,7 @@ func TestRunThatEndsEarly(t *testing.T) {
 		{name: "the cluster cannot be deleted", stages: stages{create: ctrlC, delete: fails}, calls: []string{"prepare", "images", "create", "delete"}, code: slo.ExitInconclusive, reason: "ended early"},
 		{name: "no journal", calls: []string{"prepare", "images", "create", "delete"}, code: slo.ExitHarness, reason: "index of open journals",
 			env: func(t *testing.T) {
+				t.Helper()
 				file := filepath.Join(t.TempDir(), "file")
 				if err := os.WriteFile(file, nil, 0o600); err != nil {
 					t.Fatal(err)
