@@ -95,8 +95,8 @@ func Load(arg string) (*scenarios.Scenario, error) {
 // ErrInput is wrapped when the job cannot be done as asked; nothing was touched.
 var ErrInput = errors.New("bad input")
 
-// Configure checks a job and plans it. It touches nothing; all its errors wrap
-// ErrInput.
+// Configure checks a job and plans it. It touches nothing. An error that wraps
+// ErrInput is the caller's to mend.
 func Configure(ctx context.Context, job Job) (Config, error) {
 	s, err := Load(job.Scenario)
 	if err != nil {
@@ -158,6 +158,9 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 		Name: cfg.cluster(), Run: id, Version: s.Cluster.Version,
 		ControlPlanes: s.Cluster.ControlPlanes, Workers: s.Cluster.Workers,
 	}); err != nil {
+		if ctx.Err() != nil {
+			return cfg, context.Cause(ctx)
+		}
 		return cfg, fmt.Errorf("%w: this machine cannot serve it: %w", ErrInput, err)
 	}
 	if err := checkHealed(); err != nil {

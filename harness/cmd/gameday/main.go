@@ -31,6 +31,9 @@ func execute(args []string) int {
 	// later ones land here too and change nothing.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// A reader of our output that ends (a pager, tee at the same Ctrl-C) must not
+	// end the run with it: the write fails instead.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	root := newRoot()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
