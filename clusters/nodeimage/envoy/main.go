@@ -172,6 +172,6 @@ func (p *proxy) stop() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	_ = <-p.exited // it was told to end: how it did says nothing
+	<-p.exited //nolint:errcheck // it was told to end: how it did says nothing
 	return nil
 }
