@@ -28,6 +28,7 @@ test: lint unit root browser kind ## set up all that is needed and pass every te
 
 lint: $(LINT) ## gofmt, vet and the linters
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
+	go mod tidy -diff
 	go vet ./...
 	$(LINT) run ./...
 
