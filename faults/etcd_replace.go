@@ -49,8 +49,11 @@ func aside(tag string) string { return path.Join(etcdData, "gameday-"+tag) }
 
 // EtcdReplace is the fault etcd.replace. It has no parameters.
 type EtcdReplace struct {
-	// kill is killEtcd, but in a test without processes.
-	kill func(context.Context, clusters.Node) error
+	// kill is killEtcd and rouse is rouse, but in a test without processes.
+	kill  func(context.Context, clusters.Node) error
+	rouse func(context.Context, Env, clusters.Node) error
+	// roused: once is enough, an API server that was just restarted needs time.
+	roused bool
 }
 
 // oldMember is noted before it is removed.
@@ -130,6 +133,18 @@ func (f *EtcdReplace) takeDown(ctx context.Context, env Env, n clusters.Node) er
 		end = killEtcd
 	}
 	return end(ctx, n)
+}
+
+// awake sees to it that the kubelet takes the manifest up.
+func (f *EtcdReplace) awake(ctx context.Context, env Env, n clusters.Node) error {
+	if f.roused {
+		return nil
+	}
+	f.roused = true
+	if f.rouse != nil {
+		return f.rouse(ctx, env, n)
+	}
+	return rouse(ctx, env, n)
 }
 
 // maySpare says whether the cluster works without the member.
@@ -261,6 +276,9 @@ func (f *EtcdReplace) Heal(ctx context.Context, env Env) error {
 	if err := f.start(ctx, env.Tag, n, node, members); err != nil {
 		return fmt.Errorf("%s: start the new member: %w", n.Name(), err)
 	}
+	if err := f.awake(ctx, env, n); err != nil {
+		return fmt.Errorf("%s: start the new member: %w", n.Name(), err)
+	}
 	if err := insist(ctx, func(ctx context.Context) error {
 		_, err := cli.MemberPromote(ctx, m.ID)
 		if errors.Is(err, rpctypes.ErrMemberNotLearner) {
@@ -276,7 +294,7 @@ func (f *EtcdReplace) Heal(ctx context.Context, env Env) error {
 
 // keep is Heal for a member that is a voter: it was never removed, or it was
 // promoted already.
-func (*EtcdReplace) keep(ctx context.Context, env Env, n clusters.Node, node clusters.Files, m *etcdserverpb.Member) error {
+func (f *EtcdReplace) keep(ctx context.Context, env Env, n clusters.Node, node clusters.Files, m *etcdserverpb.Member) error {
 	blocked, err := isBlocked(ctx, node)
 	if err != nil {
 		return err
@@ -298,7 +316,10 @@ func (*EtcdReplace) keep(ctx context.Context, env Env, n clusters.Node, node clu
 	if err := unpark(ctx, n, env.Tag); err != nil {
 		return err
 	}
-	return tidy(ctx, node, env.Tag)
+	if err := tidy(ctx, node, env.Tag); err != nil {
+		return err
+	}
+	return f.awake(ctx, env, n)
 }
 
 // start puts the manifest back, changed so that an empty member joins.

@@ -15,25 +15,26 @@ var etcdStop = Kind{
 	Rehearses: "A member that is gone for a while: a failed disk, a node under repair, a static pod that does not start. " +
 		"The API server beside it loses its only etcd. Two of three down at once is the loss of quorum " +
 		"(https://etcd.io/docs/v3.6/op-guide/failures/).",
-	Mechanism: "etcd's static pod manifest is moved out of the kubelet's folder, and its process killed by pidfd",
-	Undo:      "the guard, or gameday heal, puts the manifest back; a newer one that stands there stays",
-	Roles:     []clusters.Role{clusters.ControlPlane},
-	Needs:     []clusters.Capability{clusters.CapFiles, clusters.CapProcesses},
-	Cost:      Cost{EtcdMembers: 1, APIServers: 1},
+	Mechanism: "etcd's static pod manifest is moved out of the kubelet's folder, and its process killed by pidfd; at the heal, " +
+		"if the hung API server beside it keeps the kubelet from starting etcd, that is killed",
+	Undo:  "the guard, or gameday heal, puts the manifest back; a newer one that stands there stays",
+	Roles: []clusters.Role{clusters.ControlPlane},
+	Needs: []clusters.Capability{clusters.CapFiles, clusters.CapProcesses},
+	Cost:  Cost{EtcdMembers: 1, APIServers: 1},
 	// The kubelet looks at its folder at once (inotify), or after 20 s:
 	// k8s.io/kubernetes@v1.37.0 pkg/kubelet/apis/config/v1beta1/defaults.go FileCheckFrequency.
 	ProveWithin: 30 * time.Second,
-	// The kubelet starts the pod anew only when it has deleted the old mirror pod or
-	// failed to, and the API server that it asks hangs without etcd: up to 34 s
-	// (measured: 4 to 88 s from the heal to a member in sync). That API server may
-	// also have been restarted for its liveness probe so often that it is in
-	// back-off, at most 5 min.
+	// The API server beside it may have been restarted for its liveness probe so
+	// often that it is in back-off, at most 5 min between two starts.
 	GoneWithin: 7 * time.Minute,
 	New:        func() Fault { return &EtcdStop{} },
 }
 
 // EtcdStop is the fault etcd.stop. It has no parameters.
-type EtcdStop struct{}
+type EtcdStop struct {
+	// roused: once is enough, an API server that was just restarted needs time.
+	roused bool
+}
 
 // Describe implements Describer.
 func (*EtcdStop) Describe(targets []string) []string {
@@ -65,11 +66,18 @@ func killEtcd(ctx context.Context, n clusters.Node) error {
 	return kill(ctx, refs)
 }
 
-// Heal puts the manifest back.
-func (*EtcdStop) Heal(ctx context.Context, env Env) error {
+// Heal puts the manifest back, and sees to it that the kubelet takes it up.
+func (f *EtcdStop) Heal(ctx context.Context, env Env) error {
 	var errs []error
 	for _, n := range env.Targets {
 		errs = append(errs, unpark(ctx, n, env.Tag))
+	}
+	if err := errors.Join(errs...); err != nil || f.roused {
+		return err
+	}
+	f.roused = true
+	for _, n := range env.Targets {
+		errs = append(errs, rouse(ctx, env, n))
 	}
 	return errors.Join(errs...)
 }
