@@ -41,17 +41,17 @@ unit: ## hermetic tests: no root, no Docker, no network
 	go test ./...
 
 root: ## the mechanisms, on this machine's kernel (root)
-	go test -count=1 -timeout 15m ./suites/mechanism -ginkgo.label-filter=root -ginkgo.v
+	go test -v -count=1 -timeout 15m ./suites/mechanism -ginkgo.label-filter=root -ginkgo.v
 
 browser: ## the report page in a real browser
 	@command -v chromium google-chrome >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; }
-	go test -count=1 -timeout 10m ./suites/report -ginkgo.label-filter=browser -ginkgo.v
+	go test -v -count=1 -timeout 10m ./suites/report -ginkgo.label-filter=browser -ginkgo.v
 
 kind: build ## real clusters: provider, every fault, the main job (root, Docker)
 	bin/gameday setup
-	go test -count=1 -timeout 10m ./suites/kind -ginkgo.label-filter=kind -ginkgo.v
-	go test -count=1 -timeout 25m ./suites/faultcheck -ginkgo.label-filter=kind -ginkgo.v
-	go test -count=1 -timeout 45m ./suites/upgrade -ginkgo.label-filter=kind -ginkgo.v
+	go test -v -count=1 -timeout 10m ./suites/kind -ginkgo.label-filter=kind -ginkgo.v
+	go test -v -count=1 -timeout 25m ./suites/faultcheck -ginkgo.label-filter=kind -ginkgo.v
+	go test -v -count=1 -timeout 45m ./suites/upgrade -ginkgo.label-filter=kind -ginkgo.v
 
 clean: ## what a build leaves in the checkout
 	rm -rf bin runs
