@@ -142,7 +142,7 @@ var _ = Describe("Bad days", Label("kind"), Serial, func() {
 		Expect(left).To(BeEmpty())
 	},
 		Entry("an unknown scenario", SpecTimeout(time.Minute), "upgrade-under-fire", "run", "upgrade-under-fir"),
-		Entry("a fault over the budget", SpecTimeout(time.Minute), "quorum", "run", "testdata/over-budget.yaml"),
+		Entry("a fault over the budget", SpecTimeout(time.Minute), "etcdQuorumLoss", "run", "testdata/over-budget.yaml"),
 		Entry("an unknown provider", SpecTimeout(time.Minute), "kind", "run", "upgrade-clean", "--provider=kint"),
 	)
 })
