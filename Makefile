@@ -50,7 +50,7 @@ browser: ## the report page in a real browser
 kind: build ## real clusters: provider, every fault, the main job (root, Docker)
 	bin/gameday setup
 	go test -v -count=1 -timeout 10m ./suites/kind -ginkgo.label-filter=kind -ginkgo.v
-	go test -v -count=1 -timeout 25m ./suites/faultcheck -ginkgo.label-filter=kind -ginkgo.v
+	go test -v -count=1 -timeout 35m ./suites/faultcheck -ginkgo.label-filter=kind -ginkgo.v
 	go test -v -count=1 -timeout 45m ./suites/upgrade -ginkgo.label-filter=kind -ginkgo.v
 
 clean: ## what a build leaves in the checkout
