@@ -93,6 +93,7 @@ func (f *EtcdReplace) Inject(ctx context.Context, env Env) error {
 	if err != nil {
 		return err
 	}
+	f.roused = false
 	members, cli, err := membersBy(ctx, env)
 	if err != nil {
 		return err

@@ -44,7 +44,8 @@ func (*EtcdStop) Describe(targets []string) []string {
 
 // Inject takes the manifest away first, so that the kubelet does not restart what is
 // killed then.
-func (*EtcdStop) Inject(ctx context.Context, env Env) error {
+func (f *EtcdStop) Inject(ctx context.Context, env Env) error {
+	f.roused = false
 	for _, n := range env.Targets {
 		if err := park(ctx, n, env.Tag); err != nil {
 			return err

@@ -149,6 +149,7 @@ var _ = Describe("A run that is killed", Serial, Ordered, ContinueOnFailure, fun
 			}
 			until, later, when := when.until, when.later, fmt.Sprintf("%s + %s", when.until, when.later)
 			It(fmt.Sprintf("once %s is %s leaves nothing behind", c.name, when), func(ctx SpecContext) {
+				c := c.on(2)
 				p, journal := startVictim(ctx, c, until, inject.DefaultLease)
 				if until == "proven" {
 					e, err := again(c.with).Prove(ctx, c.env(ctx, &memory{}))
@@ -210,10 +211,10 @@ var _ = Describe("What no journal tells of", Serial, func() {
 		eventuallyWhole(ctx)
 		GinkgoT().Setenv("XDG_STATE_HOME", GinkgoT().TempDir())
 		c := checks()[slices.IndexFunc(checks(), func(c check) bool { return c.kind == "etcd.stop" })]
-		env := c.env(ctx, &memory{})
-		DeferCleanup(func(ctx SpecContext) { Expect(c.with.Heal(ctx, env)).To(Succeed()) }, NodeTimeout(time.Minute))
-		Expect(c.with.Inject(ctx, env)).To(Succeed())
-		until(ctx, c.with, env, 30*time.Second, active)
+		f, env := again(c.with), c.env(ctx, &memory{})
+		DeferCleanup(func(ctx SpecContext) { Expect(f.Heal(ctx, env)).To(Succeed()) }, NodeTimeout(time.Minute))
+		Expect(f.Inject(ctx, env)).To(Succeed())
+		until(ctx, f, env, 30*time.Second, active)
 		for range 2 {
 			Expect(inject.Sweep(ctx, cluster, say)).To(Succeed())
 		}
