@@ -23,6 +23,9 @@ const (
 	CapFiles     Capability = "files"     // Files
 	CapProcesses Capability = "processes" // Processes
 	CapNetwork   Capability = "network"   // Network
+	CapCgroup    Capability = "cgroup"    // Cgroups
+	CapPower     Capability = "power"     // Power
+	CapDisk      Capability = "disk"      // Disks
 )
 
 // Has says whether a node has a capability.
@@ -37,6 +40,12 @@ func Has(n Node, c Capability) bool {
 		_, ok = n.(Processes)
 	case CapNetwork:
 		_, ok = n.(Network)
+	case CapCgroup:
+		_, ok = n.(Cgroups)
+	case CapPower:
+		_, ok = n.(Power)
+	case CapDisk:
+		_, ok = n.(Disks)
 	}
 	return ok
 }
@@ -110,6 +119,45 @@ type Link struct {
 // It is asked at each use: a restarted container has a new namespace.
 type Network interface {
 	Link(ctx context.Context) (Link, error)
+}
+
+// Cgroup is the control group that holds everything on a node, on this machine.
+type Cgroup struct {
+	// Unified is its folder in the cgroup v2 hierarchy; empty where the machine
+	// has none, or none with this node in it.
+	Unified string
+	// Controllers are its folders in the v1 hierarchies, by controller (cpu,
+	// memory, freezer, pids, blkio). Empty with cgroup v2.
+	Controllers map[string]string
+}
+
+// Cgroups is a node whose control group can be reached from here. It is asked at
+// each use: a restarted container has a new one.
+type Cgroups interface {
+	Cgroup(ctx context.Context) (Cgroup, error)
+}
+
+// Power is a node that can be switched off, as by pulling its plug, and on again
+// with the same address.
+type Power interface {
+	// PowerOff ends all processes of the node at once. Off already is no error.
+	PowerOff(ctx context.Context) error
+	// PowerOn starts it again and returns when its first process runs. On already
+	// is no error.
+	PowerOn(ctx context.Context) error
+}
+
+// Disk is a file system of its own, in an image file.
+type Disk struct {
+	// Device is the loop device, Mount where it is mounted on this machine, Path
+	// where the node sees it.
+	Device, Mount, Path string
+}
+
+// Disks is a node whose etcd has a disk of its own, that can be filled, frozen or
+// lost without touching anything else.
+type Disks interface {
+	EtcdDisk(ctx context.Context) (Disk, error)
 }
 
 // Output runs a command and returns its stdout.

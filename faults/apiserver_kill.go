@@ -25,6 +25,7 @@ var apiserverKill = Kind{
 	// k8s.io/kubernetes@v1.37.0 pkg/kubelet/kubelet.go MaxCrashLoopBackOff.
 	GoneWithin: 7 * time.Minute,
 	Instant:    true,
+	Trials:     []Trial{{Name: "apiserver-kill", Target: Target{Pick: PickOne}}},
 	New:        func() Fault { return &APIServerKill{} },
 }
 

@@ -42,6 +42,22 @@ func TestCatalogueIsComplete(t *testing.T) {
 					}
 				}
 			}
+			if len(k.Trials) == 0 {
+				t.Error("nobody tries it")
+			}
+			for _, tr := range k.Trials {
+				f := k.New()
+				if err := yaml.Unmarshal([]byte(tr.With), f); err != nil {
+					t.Errorf("trial %s: %v", tr.Name, err)
+				}
+				if v, ok := f.(Validator); ok && len(v.Validate()) > 0 {
+					t.Errorf("trial %s: %v", tr.Name, v.Validate())
+				}
+				if !regexp.MustCompile(`^[a-z0-9-]+$`).MatchString(tr.Name) || seen[tr.Name] {
+					t.Errorf("trial %q: no name, or one that is taken", tr.Name)
+				}
+				seen[tr.Name] = true
+			}
 			// What a scenario says, a journal must be able to say again.
 			b, err := yaml.Marshal(f)
 			if err != nil {

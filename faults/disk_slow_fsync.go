@@ -30,7 +30,11 @@ var diskSlowFsync = Kind{
 	Cost:        Cost{EtcdMembers: 1},
 	ProveWithin: 30 * time.Second,
 	GoneWithin:  30 * time.Second,
-	New:         func() Fault { return &SlowFsync{Delay: 500 * time.Millisecond} },
+	Trials: []Trial{
+		{Name: "slow-fsync", Target: Target{Pick: PickLeader}},
+		{Name: "slow-wal", Target: Target{Pick: PickOne}, With: "{delay: 100ms, match: .wal}"},
+	},
+	New: func() Fault { return &SlowFsync{Delay: 500 * time.Millisecond} },
 }
 
 const (

@@ -33,6 +33,7 @@ var etcdReplace = Kind{
 	// 5 s: go.etcd.io/etcd/server/v3@v3.6.8 etcdserver/server.go HealthInterval.
 	ProveWithin: time.Minute,
 	GoneWithin:  7 * time.Minute, // as for etcd.stop
+	Trials:      []Trial{{Name: "etcd-replace", Target: Target{Pick: PickOne}}},
 	New:         func() Fault { return &EtcdReplace{} },
 }
 
@@ -49,11 +50,8 @@ func aside(tag string) string { return path.Join(etcdData, "gameday-"+tag) }
 
 // EtcdReplace is the fault etcd.replace. It has no parameters.
 type EtcdReplace struct {
-	// kill is killEtcd and rouse is rouse, but in a test without processes.
-	kill  func(context.Context, clusters.Node) error
-	rouse func(context.Context, Env, clusters.Node) error
-	// roused: once is enough, an API server that was just restarted needs time.
-	roused bool
+	// kill is killEtcd, but in a test without processes.
+	kill func(context.Context, clusters.Node) error
 }
 
 // oldMember is noted before it is removed.
@@ -93,7 +91,6 @@ func (f *EtcdReplace) Inject(ctx context.Context, env Env) error {
 	if err != nil {
 		return err
 	}
-	f.roused = false
 	members, cli, err := membersBy(ctx, env)
 	if err != nil {
 		return err
@@ -134,18 +131,6 @@ func (f *EtcdReplace) takeDown(ctx context.Context, env Env, n clusters.Node) er
 		end = killEtcd
 	}
 	return end(ctx, n)
-}
-
-// awake sees to it that the kubelet takes the manifest up.
-func (f *EtcdReplace) awake(ctx context.Context, env Env, n clusters.Node) error {
-	if f.roused {
-		return nil
-	}
-	f.roused = true
-	if f.rouse != nil {
-		return f.rouse(ctx, env, n)
-	}
-	return rouse(ctx, env, n)
 }
 
 // maySpare says whether the cluster works without the member.
@@ -277,9 +262,6 @@ func (f *EtcdReplace) Heal(ctx context.Context, env Env) error {
 	if err := f.start(ctx, env.Tag, n, node, members); err != nil {
 		return fmt.Errorf("%s: start the new member: %w", n.Name(), err)
 	}
-	if err := f.awake(ctx, env, n); err != nil {
-		return fmt.Errorf("%s: start the new member: %w", n.Name(), err)
-	}
 	if err := insist(ctx, func(ctx context.Context) error {
 		_, err := cli.MemberPromote(ctx, m.ID)
 		if errors.Is(err, rpctypes.ErrMemberNotLearner) {
@@ -317,10 +299,7 @@ func (f *EtcdReplace) keep(ctx context.Context, env Env, n clusters.Node, node c
 	if err := unpark(ctx, n, env.Tag); err != nil {
 		return err
 	}
-	if err := tidy(ctx, node, env.Tag); err != nil {
-		return err
-	}
-	return f.awake(ctx, env, n)
+	return tidy(ctx, node, env.Tag)
 }
 
 // start puts the manifest back, changed so that an empty member joins.

@@ -41,7 +41,7 @@ func (w *world) healed(t *testing.T, replaced bool) {
 	}
 }
 
-func replaceIn(w *world) *EtcdReplace { return &EtcdReplace{kill: w.kill, rouse: w.rouse} }
+func replaceIn(w *world) *EtcdReplace { return &EtcdReplace{kill: w.kill} }
 
 func within(t *testing.T, ctx context.Context) context.Context {
 	t.Helper()
@@ -183,7 +183,7 @@ func TestStop(t *testing.T) {
 	w := newWorld(t)
 	env := w.env(&memory{w: w})
 	n := w.nodes[1]
-	f := &EtcdStop{roused: true} // there are no processes here
+	f := &EtcdStop{}
 	before, _ := n.get(standing)
 	for range 2 {
 		if err := park(t.Context(), n, env.Tag); err != nil {

@@ -105,6 +105,12 @@ type Kind struct {
 	// Needs are the capabilities a target must have.
 	Needs []clusters.Capability
 	Cost  Cost
+	// Leads is the component whose leader the words leader and follower of a
+	// target mean; empty means etcd.
+	Leads string
+	// Trials are how the fault is tried on a cluster of three control planes and
+	// two workers, by `gameday verify-faults`: at least one.
+	Trials []Trial
 	// ProveWithin bounds Inject and the proof that it bites; GoneWithin bounds
 	// Heal and the proof that nothing is left of it. Beyond them the injection is
 	// unproven, or stuck.
@@ -115,6 +121,27 @@ type Kind struct {
 	// New returns a fault with default parameters, to be decoded into.
 	New func() Fault
 }
+
+// Trial is one way to try a fault: parameters and targets that show it off in
+// a few seconds.
+type Trial struct {
+	// Name of [a-z0-9-], unique in the catalogue.
+	Name string
+	// Target as in a scenario. Where any control plane will do give the word one,
+	// so that trials spread over them: the kubelet waits longer after each restart
+	// of the same container.
+	Target Target
+	// With are the parameters as in a scenario's with:, in YAML; empty for the
+	// default ones.
+	With string
+}
+
+// The components that have a leader.
+const (
+	LeadsEtcd              = "etcd"
+	LeadsControllerManager = "kube-controller-manager"
+	LeadsScheduler         = "kube-scheduler"
+)
 
 // Validator is a fault that checks its parameters beyond their types.
 type Validator interface {

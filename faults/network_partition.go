@@ -36,7 +36,12 @@ var networkPartition = Kind{
 	Cost:        Cost{Nodes: 1},
 	ProveWithin: 10 * time.Second,
 	GoneWithin:  30 * time.Second, // a hung process's pairs expire in cutTTL
-	New:         func() Fault { return &Partition{From: Peers{"apiservers"}, Direction: "both"} },
+	Trials: []Trial{
+		{Name: "partition", Target: Target{Nodes: []string{"worker[0]"}}},
+		{Name: "partition-in", Target: Target{Nodes: []string{"worker[1]"}}, With: "{from: control-plane, direction: in}"},
+		{Name: "partition-out", Target: Target{Pick: PickOne, Role: "control-plane"}, With: "{from: all, direction: out}"},
+	},
+	New: func() Fault { return &Partition{From: Peers{"apiservers"}, Direction: "both"} },
 }
 
 const (

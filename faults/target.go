@@ -46,7 +46,8 @@ var ErrNoTarget = errors.New("the target matches no node")
 
 // Facts are what resolving a target may need to know of the cluster.
 type Facts struct {
-	// Leader is the name of the node whose etcd member leads; empty if unknown.
+	// Leader is the name of the node on which the component leads that the fault
+	// is about (Kind.Leads); empty if unknown.
 	Leader string
 	// Labels are the Kubernetes labels by node name.
 	Labels map[string]map[string]string
@@ -115,7 +116,7 @@ func (t Target) Resolve(k Kind, nodes []clusters.Node, f Facts, rng *rand.Rand) 
 		return draw(pool, len(pool)/2+1, rng), nil
 	case PickLeader, PickFollower:
 		if f.Leader == "" {
-			return nil, fmt.Errorf("%s on %s: the etcd leader is not known: %w", k.Name, t, ErrNoTarget)
+			return nil, fmt.Errorf("%s on %s: it is not known which %s leads: %w", k.Name, t, k.Component(), ErrNoTarget)
 		}
 		var out []clusters.Node
 		for _, n := range pool {
@@ -129,6 +130,14 @@ func (t Target) Resolve(k Kind, nodes []clusters.Node, f Facts, rng *rand.Rand) 
 		return draw(out, 1, rng), nil
 	}
 	return nil, fmt.Errorf("%s: unknown pick %q (one of %s)", k.Name, t.Pick, strings.Join(Picks(), ", "))
+}
+
+// Component is the one whose leader the words leader and follower mean.
+func (k Kind) Component() string {
+	if k.Leads == "" {
+		return LeadsEtcd
+	}
+	return k.Leads
 }
 
 func nonEmpty(k Kind, t Target, n int) error {

@@ -205,16 +205,6 @@ func (w *world) kill(_ context.Context, n clusters.Node) error {
 	return w.change(func() error { w.killed[n.Name()] = true; return nil })
 }
 
-// rouse is what stands for rouse: the kubelet here is always awake.
-func (w *world) rouse(_ context.Context, _ Env, n clusters.Node) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if _, stands := n.(*fakeNode).get(standing); !stands {
-		w.t.Errorf("%s: waits for an etcd that has no manifest", n.Name())
-	}
-	return nil
-}
-
 // fakeNode is a node in a folder.
 type fakeNode struct {
 	w    *world

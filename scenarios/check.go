@@ -316,7 +316,7 @@ func (c *check) target(path string, t faults.Target, k *faults.Kind) {
 	}
 	if (t.Pick == faults.PickLeader || t.Pick == faults.PickFollower) &&
 		(t.Role != "" && t.Role != string(clusters.ControlPlane) || !slices.Contains(roles, clusters.ControlPlane)) {
-		c.wrong(path+".pick", "", "%s means an etcd member, which only control planes have", t.Pick)
+		c.wrong(path+".pick", "", "%s means a leader of the control plane", t.Pick)
 	}
 }
 

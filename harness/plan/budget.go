@@ -156,7 +156,7 @@ func (b Budget) broken(m Moment, sl slot, meet []window, kinds map[string]faults
 		for _, w := range meet {
 			cost := kinds[w.fault.Fault].Cost
 			if slices.ContainsFunc(slices.Concat(w.who.places, w.who.pool), func(p string) bool { return takes(taken(cost, roleOf(p))) }) {
-				by = append(by, fmt.Sprintf("%s on %s", w.fault.ID, strings.Join(w.who.words(w.fault.Target), ", ")))
+				by = append(by, fmt.Sprintf("%s on %s", w.fault.ID, strings.Join(w.who.words(kinds[w.fault.Fault], w.fault.Target), ", ")))
 			}
 		}
 		if len(by) == 0 {

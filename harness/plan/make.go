@@ -206,7 +206,7 @@ func (m *maker) inject(to *Step) error {
 			return fmt.Errorf("parameters of %s: %w", f.ID, err)
 		}
 		in := &Injection{
-			ID: f.ID, Fault: f.Fault, Target: strings.Join(w.who.words(f.Target), ", "), Places: w.who.places,
+			ID: f.ID, Fault: f.Fault, Target: strings.Join(w.who.words(k, f.Target), ", "), Places: w.who.places,
 			Begin: begin(f), End: end(f, k), MaxHold: Duration(f.MaxHold),
 			ProveWithin: Duration(k.ProveWithin), GoneWithin: Duration(k.GoneWithin), Undo: k.Undo,
 		}
@@ -219,7 +219,7 @@ func (m *maker) inject(to *Step) error {
 			}
 		}
 		if d, ok := f.With.(faults.Describer); ok {
-			in.Calls = d.Describe(w.who.words(f.Target))
+			in.Calls = d.Describe(w.who.words(k, f.Target))
 		}
 		to.Steps = append(to.Steps, Step{Kind: KindFault, ID: faultID(f.ID), Fault: in,
 			Text: fmt.Sprintf("%s: %s on %s", f.ID, f.Fault, in.Target)})

@@ -45,15 +45,15 @@ type who struct {
 }
 
 // words are the places, or the target as a person would say it.
-func (w who) words(t faults.Target) []string {
+func (w who) words(k faults.Kind, t faults.Target) []string {
 	if w.more == 0 {
 		return w.places
 	}
 	switch t.Pick {
 	case faults.PickLeader:
-		return []string{"the etcd leader"}
+		return []string{"the " + k.Component() + " leader"}
 	case faults.PickFollower:
-		return []string{"an etcd follower"}
+		return []string{"a follower of " + k.Component()}
 	}
 	return []string{t.String()}
 }
@@ -95,7 +95,7 @@ func resolve(s *scenarios.Scenario, f *scenarios.Fault, k faults.Kind, seed uint
 		w.more = n/2 + 1
 	case faults.PickFollower:
 		if n < 2 && s.Cluster.ControlPlanes < 2 {
-			return who{}, fmt.Errorf("a cluster of one etcd member has no follower: %w", faults.ErrNoTarget)
+			return who{}, fmt.Errorf("a cluster of one control plane has no follower: %w", faults.ErrNoTarget)
 		}
 	}
 	return w, nil

@@ -1,8 +1,10 @@
 package run
 
 import (
+	"maps"
+
+	"gameday/faults"
 	"gameday/faults/mechanism/child"
-	"gameday/faults/mechanism/slowfsync"
 	"gameday/harness/inject"
 )
 
@@ -10,8 +12,7 @@ import (
 // main, and TestMain of a suite that runs scenarios, give them to child.Main
 // first thing.
 func Children() map[string]child.Func {
-	return map[string]child.Func{
-		inject.GuardEntry: inject.Guarding(OpenCluster),
-		slowfsync.Child:   slowfsync.Run,
-	}
+	all := faults.Children()
+	maps.Copy(all, map[string]child.Func{inject.GuardEntry: inject.Guarding(OpenCluster)})
+	return all
 }

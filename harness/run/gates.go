@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"k8s.io/client-go/rest"
 
 	"gameday/clusters"
-	"gameday/faults"
 )
 
 // poll is how often a gate looks.
@@ -120,50 +118,6 @@ func etcdWell(ctx context.Context, c clusters.Cluster) string {
 		}
 	}
 	return ""
-}
-
-// facts are what a target needs to be resolved, asked only when it needs them.
-func (r *runner) facts(ctx context.Context, t faults.Target) (faults.Facts, error) {
-	var f faults.Facts
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	if t.Pick == faults.PickLeader || t.Pick == faults.PickFollower {
-		leader, err := etcdLeader(ctx, r.cluster)
-		if err != nil {
-			return f, err
-		}
-		f.Leader = leader
-	}
-	if len(t.Labels) > 0 {
-		list, err := r.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return f, fmt.Errorf("labels of nodes: %w", err)
-		}
-		f.Labels = map[string]map[string]string{}
-		for _, n := range list.Items {
-			f.Labels[n.Name] = n.Labels
-		}
-	}
-	return f, nil
-}
-
-func etcdLeader(ctx context.Context, c clusters.Cluster) (string, error) {
-	cli, err := clusters.EtcdClient(ctx, c)
-	if err != nil {
-		return "", err
-	}
-	defer cli.Close()
-	var errs []error
-	for _, n := range clusters.ByRole(c.Nodes(), clusters.ControlPlane) {
-		s, err := cli.Status(ctx, clusters.EtcdURL(n))
-		switch {
-		case err != nil:
-			errs = append(errs, fmt.Errorf("%s: %w", n.Name(), err))
-		case s.Leader != 0 && s.Leader == s.Header.MemberId:
-			return n.Name(), nil
-		}
-	}
-	return "", fmt.Errorf("no etcd member says that it leads: %w", errors.Join(errs...))
 }
 
 // admin is a client without client-go's own rate limit: the gates must not wait

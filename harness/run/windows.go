@@ -230,7 +230,7 @@ func (w *windows) hold(ctx context.Context, f scenarios.Fault, in *inject.Inject
 
 // resolve names the nodes that a fault hits now.
 func (r *runner) resolve(ctx context.Context, k faults.Kind, f scenarios.Fault) ([]clusters.Node, error) {
-	facts, err := r.facts(ctx, f.Target)
+	facts, err := faults.FactsOf(ctx, r.cluster, r.client, k, f.Target)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,14 @@
+package faults
+
+import (
+	"gameday/faults/mechanism/child"
+	"gameday/faults/mechanism/slowfsync"
+)
+
+// Children are the parts of faults that run as processes of their own, for
+// child.Main: by name, one line each.
+func Children() map[string]child.Func {
+	return map[string]child.Func{
+		slowfsync.Child: slowfsync.Run,
+	}
+}
