@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -117,8 +118,13 @@ type container struct {
 		Running bool
 		Pid     int
 	}
-	Config struct {
+	// HostsPath is where this machine keeps the container's /etc/hosts.
+	HostsPath string
+	Config    struct {
 		Labels map[string]string
+	}
+	HostConfig struct {
+		PortBindings map[string][]struct{ HostIP, HostPort string }
 	}
 	NetworkSettings struct {
 		Networks map[string]struct {
@@ -129,6 +135,25 @@ type container struct {
 }
 
 func (c container) name() string { return strings.TrimPrefix(c.Name, "/") }
+
+// network is the one that kind put the container on; it is there too when the
+// container does not run.
+func (c container) network() string {
+	for name := range c.NetworkSettings.Networks {
+		return name
+	}
+	return ""
+}
+
+// address is the container's, as long as it runs.
+func (c container) address() netip.Addr {
+	for _, n := range c.NetworkSettings.Networks {
+		if a, err := netip.ParseAddr(n.IPAddress); err == nil {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
 
 // containersOf finds all containers of a cluster, ours or not.
 func containersOf(ctx context.Context, name string) ([]container, error) {

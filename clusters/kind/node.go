@@ -65,7 +65,19 @@ func nodesOf(cluster string, containers []container, local bool) ([]clusters.Nod
 		if err != nil {
 			return nil, err
 		}
+		if local && !n.ip.IsValid() && c.HostsPath != "" {
+			// It is off. Who cannot say its address cannot be switched on, but all else
+			// can be done.
+			n.ip, _ = lastAddress(c.HostsPath, n.name)
+		}
 		nodes = append(nodes, n)
+	}
+	for _, n := range nodes { // kind has them all on one network
+		for _, other := range nodes {
+			if !n.gateway.IsValid() {
+				n.gateway = other.gateway
+			}
+		}
 	}
 	order := map[clusters.Role]int{clusters.ControlPlane: 0, clusters.Worker: 1, clusters.LoadBalancer: 2}
 	sort.Slice(nodes, func(i, j int) bool {
@@ -109,7 +121,12 @@ func newNode(cluster string, c container) (*node, error) {
 			}
 		}
 	}
-	for _, p := range c.NetworkSettings.Ports[strconv.Itoa(apiServerPort)+"/tcp"] {
+	const port = "6443/tcp"
+	bindings := c.NetworkSettings.Ports[port]
+	if len(bindings) == 0 { // off: kind chose the port itself, and it stays
+		bindings = c.HostConfig.PortBindings[port]
+	}
+	for _, p := range bindings {
 		n.published = net.JoinHostPort(p.HostIP, p.HostPort)
 	}
 	return n, nil
