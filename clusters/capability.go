@@ -158,6 +158,10 @@ type Disk struct {
 // lost without touching anything else.
 type Disks interface {
 	EtcdDisk(ctx context.Context) (Disk, error)
+	// RenewEtcdDisk takes the disk away from whoever has it and gives it to the node
+	// anew, as after a power failure: what it holds is what had reached it. No etcd
+	// may run meanwhile, or be about to start.
+	RenewEtcdDisk(ctx context.Context) error
 }
 
 // Output runs a command and returns its stdout.

@@ -41,6 +41,7 @@ func open(ctx context.Context, there remains) (*cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cluster %s: %w", there.name, err)
 	}
+	withDisks(diskRoot, there.name, nodes)
 	c := &cluster{name: there.name, run: there.label(clusters.LabelRun), version: there.label(labelKubernetes), nodes: nodes}
 	admin, err := c.admin(ctx)
 	if err != nil {
@@ -125,8 +126,11 @@ func onThisMachine(gateway netip.Addr) (bool, error) {
 
 // kindNode is what is behind either kind of node.
 func kindNode(n clusters.Node) *node {
-	if l, ok := n.(*localNode); ok {
-		return l.node
+	switch n := n.(type) {
+	case *diskNode:
+		return n.node
+	case *localNode:
+		return n.node
 	}
 	return n.(*node)
 }

@@ -41,6 +41,9 @@ type shape struct {
 	kindnetd bool
 	// cgroupV2 and sysResource as in docker.Facts.
 	cgroupV2, sysResource bool
+	// disks are bound to etcd's folder of the control planes; none if they have no
+	// disks of their own.
+	disks []string
 }
 
 // config is the configuration for kind, as YAML.
@@ -56,8 +59,12 @@ func config(spec clusters.Spec, s shape) ([]byte, error) {
 			DisableDefaultCNI: !s.kindnetd,
 		},
 	}
-	for range spec.ControlPlanes {
-		c.Nodes = append(c.Nodes, v1alpha4.Node{Role: v1alpha4.ControlPlaneRole, Image: s.image, Labels: labels})
+	for i := range spec.ControlPlanes {
+		n := v1alpha4.Node{Role: v1alpha4.ControlPlaneRole, Image: s.image, Labels: labels}
+		if i < len(s.disks) {
+			n.ExtraMounts = []v1alpha4.Mount{{HostPath: s.disks[i], ContainerPath: etcdFolder}}
+		}
+		c.Nodes = append(c.Nodes, n)
 	}
 	for range spec.Workers {
 		c.Nodes = append(c.Nodes, v1alpha4.Node{Role: v1alpha4.WorkerRole, Image: s.image, Labels: labels})

@@ -30,6 +30,7 @@ func TestConfig(t *testing.T) {
 		{"built-full-v1", ha, shape{image: "img", sysResource: true}},
 		{"built-restricted-v2", ha, shape{image: "img", cgroupV2: true}},
 		{"built-restricted-v1", ha, shape{image: "img"}},
+		{"disks", ha, shape{image: "img", kindnetd: true, cgroupV2: true, sysResource: true, disks: []string{"/d/0/mount/etcd", "/d/1/mount/etcd", "/d/2/mount/etcd"}}},
 		{"kubeadm-v1beta3", with("v1.35.4"), shape{image: "img", cgroupV2: true, sysResource: true}},
 		{"kubelet-before-failCgroupV1", with("v1.30.4"), shape{image: "img", sysResource: true}},
 	} {

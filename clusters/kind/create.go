@@ -83,8 +83,12 @@ func (p *Provider) create(ctx context.Context, spec clusters.Spec, image nodeima
 	if err != nil {
 		return nil, err
 	}
+	disks, err := makeDisks(ctx, spec, facts, say)
+	if err != nil {
+		return nil, err
+	}
 	raw, err := config(spec, shape{
-		image: marked, kindnetd: image.Kindnetd, cgroupV2: facts.CgroupV2, sysResource: facts.SysResource,
+		image: marked, kindnetd: image.Kindnetd, cgroupV2: facts.CgroupV2, sysResource: facts.SysResource, disks: disks,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("configuration of cluster %s: %w", spec.Name, err)

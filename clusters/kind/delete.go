@@ -38,18 +38,25 @@ func remove(ctx context.Context, name string) error {
 		return err
 	}
 	if there.empty() {
-		return nil
+		// Docker may have lost its containers, and the disks be left.
+		return removeDisks(ctx, diskRoot, name)
 	}
 	if !there.ours() {
 		return fmt.Errorf("cluster %s was not made by gameday, which leaves it alone: `kind delete cluster --name %s` removes it", name, name)
 	}
 	mine := there.mine()
+	if err := thawDisks(diskRoot, name); err != nil {
+		return err
+	}
 	if err := removeContainers(ctx, mine); err != nil {
 		// Somebody else may have removed one meanwhile; what counts is what is left.
 		left, findErr := find(ctx, name)
 		if findErr != nil || len(left.mine()) > 0 {
 			return fmt.Errorf("removing the %d containers of cluster %s: %w", len(mine), name, errors.Join(err, findErr))
 		}
+	}
+	if err := removeDisks(ctx, diskRoot, name); err != nil {
+		return err
 	}
 	kubeconfig, err := kubeconfigDir(name)
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,10 +45,14 @@ type provider struct {
 // providers lists them; the first is the default.
 func providers() []provider {
 	all := []clusters.Capability{clusters.CapExec, clusters.CapFiles, clusters.CapProcesses, clusters.CapNetwork}
+	controlPlane := all
+	if kind.OffersDisks() == nil {
+		controlPlane = append(slices.Clone(all), clusters.CapDisk)
+	}
 	return []provider{{
 		name: "kind",
 		capabilities: map[clusters.Role][]clusters.Capability{
-			clusters.ControlPlane: all, clusters.Worker: all, clusters.LoadBalancer: all,
+			clusters.ControlPlane: controlPlane, clusters.Worker: all, clusters.LoadBalancer: all,
 		},
 		open: func() clusters.Provider { return kind.New() },
 	}}
