@@ -17,6 +17,7 @@ var entries = map[string]child.Func{
 	"burner":        burner,
 	"syncer":        syncer,
 	"slower":        slower,
+	"timekeeper":    timekeeper,
 	slowfsync.Child: slowfsync.Run,
 }
 
