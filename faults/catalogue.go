@@ -8,6 +8,10 @@ func Catalogue() []Kind {
 		etcdReplace,
 		networkPartition,
 		diskSlowFsync,
+		clockSkew,
+		podKill,
+		podEvict,
+		pdbBlock,
 	}
 }
 
