@@ -30,7 +30,7 @@ func trust(h *history.History, d slo.Document) []fact {
 	)
 	itself := "not measured"
 	if wall := d.Usage.WallSeconds; wall > 0 && len(h.Usage) > 0 {
-		itself = fmt.Sprintf("%.1f s of CPU in %s (%.1f %% of a core), at most %d MiB", d.Usage.CPUSeconds, short(h.Last), 100*d.Usage.CPUSeconds/wall, d.Usage.MaxRSSBytes>>20)
+		itself = fmt.Sprintf("%.1f s of CPU in %s (%.1f %% of a core), at most %d MiB", d.Usage.CPUSeconds, short(time.Duration(wall*float64(time.Second))), 100*d.Usage.CPUSeconds/wall, d.Usage.MaxRSSBytes>>20)
 	}
 	out = append(out, fact{"gameday itself", itself})
 	var stages []string

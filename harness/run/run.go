@@ -18,6 +18,7 @@ import (
 
 	"gameday/clusters"
 	"gameday/clusters/upgrade"
+	"gameday/harness/gate"
 	"gameday/harness/history"
 	"gameday/harness/inject"
 	"gameday/harness/plan"
@@ -143,7 +144,6 @@ func (r *runner) run(ctx context.Context) (err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	var beside sync.WaitGroup
 	beside.Go(func() { r.watchRecord(ctx, stop) })
-	beside.Go(func() { r.usage(ctx) })
 	defer beside.Wait() // nothing is recorded after the last line
 	defer stop(nil)
 
@@ -159,6 +159,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
+	beside.Go(func() { r.usage(ctx) })
 	// What the next stage makes goes away in the end, whatever happens.
 	defer func() { err = errors.Join(err, r.leave(ctx)) }()
 	if err := r.stage(ctx, "create", func(ctx context.Context) (string, error) {
@@ -182,7 +183,7 @@ func (r *runner) create(ctx context.Context) error {
 		return err
 	}
 	r.cluster = cluster
-	if r.client, err = admin(r.cluster); err != nil {
+	if r.client, err = gate.Client(r.cluster); err != nil {
 		return err
 	}
 	if r.journal, err = inject.OpenJournal(filepath.Join(r.cfg.Dir, "journal.jsonl"), inject.Header{
@@ -445,8 +446,10 @@ func (r *runner) watchRecord(ctx context.Context, stop context.CancelCauseFunc) 
 	}
 }
 
-// usage records what the harness itself uses.
+// usage records what the harness itself uses, from now on: what building images
+// took is no part of it.
 func (r *runner) usage(ctx context.Context) {
+	r.rec.Add(history.Event{Usage: sample.SelfUsage()})
 	tick := time.NewTicker(usageEvery)
 	defer tick.Stop()
 	for {

@@ -68,7 +68,8 @@ type Node struct {
 	Ready   string `json:"ready"`
 }
 
-// Usage of the harness itself.
+// Usage of the harness itself, from the first moment that it recorded: when the
+// node images are there. What building them takes is no cost of a run.
 type Usage struct {
 	CPUSeconds  float64 `json:"cpuSeconds"`
 	MaxRSSBytes int64   `json:"maxRSSBytes"`
@@ -92,7 +93,7 @@ func Make(h *history.History, results []Result) Document {
 		Cluster: Cluster{Provider: h.Run.Provider, Strategy: h.Run.Strategy, From: h.Run.From, To: h.Run.To, Nodes: lastNodes(h)},
 		Run:     h.Run.ID, Scenario: h.Run.Scenario, Began: h.Run.Began.Round(0), Seed: h.Run.Seed,
 		Gameday: h.Run.Gameday, Rerun: h.Run.Rerun,
-		Usage: Usage{WallSeconds: seconds(h.Last)}, Timings: timings(h),
+		Timings: timings(h),
 	}
 	if d.SLOs == nil {
 		d.SLOs = []Result{}
@@ -104,7 +105,9 @@ func Make(h *history.History, results []Result) Document {
 		d.Findings = append(d.Findings, f.V)
 	}
 	for _, u := range h.Usage {
-		d.Usage.CPUSeconds = max(d.Usage.CPUSeconds, seconds(u.V.CPU))
+		first := h.Usage[0]
+		d.Usage.WallSeconds = seconds(h.Last - first.At)
+		d.Usage.CPUSeconds = max(d.Usage.CPUSeconds, seconds(u.V.CPU-first.V.CPU))
 		d.Usage.MaxRSSBytes = max(d.Usage.MaxRSSBytes, u.V.MaxRSS)
 	}
 	d.decide(h)
