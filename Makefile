@@ -49,6 +49,8 @@ browser: ## the report page in a real browser
 
 kind: build ## real clusters: provider, every fault, the main job (root, Docker)
 	bin/gameday setup
+	bin/gameday image build --kubernetes v1.36.1
+	bin/gameday image build --kubernetes v1.37.0
 	go test -v -count=1 -timeout 10m ./suites/kind -ginkgo.label-filter=kind -ginkgo.v
 	go test -v -count=1 -timeout 35m ./suites/faultcheck -ginkgo.label-filter=kind -ginkgo.v
 	go test -v -count=1 -timeout 45m ./suites/upgrade -ginkgo.label-filter=kind -ginkgo.v

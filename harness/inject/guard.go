@@ -26,6 +26,11 @@ const GuardEntry = "guard"
 // DefaultLease is how long a run may be silent until the guard heals.
 const DefaultLease = 15 * time.Second
 
+// longestAct is how long a run that is well may keep its journal locked: an act is
+// an Inject or a Heal, bounded by the ProveWithin or GoneWithin of its kind, of
+// which 7 min are the longest in the catalogue.
+const longestAct = 8 * time.Minute
+
 // beatsPerLease is how many heartbeats fit into a lease: a machine under load
 // may delay some of them.
 const beatsPerLease = 10
@@ -256,13 +261,19 @@ func unhealed(c Contents, bye bool) []Entry {
 // fence takes the journal over. A run that hangs in the middle of an act keeps
 // it locked; it must not go on with that act later, so it is ended.
 func fence(ctx context.Context, path string, lease time.Duration, why error, holder Holder, say clusters.Say) (*Journal, error) {
-	wait, cancel := context.WithTimeout(ctx, lease)
+	patience := longestAct
+	if errors.Is(why, errLapsed) {
+		patience = lease // it does not beat either
+	}
+	wait, cancel := context.WithTimeout(ctx, patience)
 	j, err := takeOver(wait, path, "guard", why.Error())
 	cancel()
 	if err == nil || wait.Err() == nil {
 		return j, err
 	}
-	if holder.As == "harness" { // not `gameday heal`, which may take its time
+	// Not `gameday heal`, which may take its time, nor a run that is about to end:
+	// its lock goes with it.
+	if holder.As == "harness" && !errors.Is(why, errBye) {
 		say("the run hangs in the middle of an act (%v): it is ended", holder.Process)
 		p, err := process.Open(holder.Process)
 		if err == nil {

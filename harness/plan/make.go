@@ -186,6 +186,11 @@ func (m *maker) body(steps []upgrade.Step) (Step, error) {
 func (m *maker) gone(phase string) []string {
 	var out []string
 	for _, w := range m.open {
+		// What lasts until the end of the whole upgrade, or may begin at any time
+		// of it, ends with it: no step can wait for that.
+		if w.fault.End.Phase == scenarios.PhaseUpgrade || w.fault.Begin.Phase == scenarios.PhaseUpgrade && w.fault.Begin.After > 0 {
+			continue
+		}
 		if last := m.axis.at[phase][1]; last == w.last {
 			out = append(out, w.fault.ID)
 		}

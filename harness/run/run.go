@@ -200,7 +200,13 @@ func (r *runner) create(ctx context.Context) error {
 func (r *runner) leave(ctx context.Context) error {
 	var errs []error
 	if r.guard != nil {
-		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.BoundHeal) // one that hangs is not waited for
+		// One that hangs is not waited for. What this run could not undo the guard
+		// leaves to a person, or heals after us.
+		bound := plan.BoundHeal
+		if len(r.notUndone) > 0 {
+			bound = 2 * inject.DefaultLease
+		}
+		bye, cancel := context.WithTimeout(context.WithoutCancel(ctx), bound)
 		errs = append(errs, r.guard.Stop(bye))
 		cancel()
 	}
@@ -254,7 +260,13 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 	err = r.stage(ctx, name, func(ctx context.Context) (string, error) { return r.body(ctx, p, w, targets) })
 	p.finish()
 	if err == nil && r.scenario.Upgrade == nil {
-		w.wg.Wait() // windows end by themselves, each bounded by its maxHold
+		// Windows end by themselves, each bounded by its maxHold; one that hangs
+		// regardless is healAll's.
+		open, cancel := context.WithTimeout(ctx, w.longest())
+		if werr := w.over(open); werr != nil {
+			r.log.Printf("windows that should have ended: %v", werr)
+		}
+		cancel()
 	}
 	failed := err != nil && ctx.Err() == nil
 	if failed {

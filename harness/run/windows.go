@@ -27,12 +27,13 @@ type windows struct {
 	done    map[string]chan struct{} // by id; closed when proven gone, stuck, or never opened
 	mu      sync.Mutex
 	stuck   []string
+	opened  map[string]bool // by id: its window has opened
 	endings context.CancelCauseFunc // closes every window that is open
 	ending  context.Context
 }
 
 func newWindows(ctx context.Context, r *runner, p *phases) *windows {
-	w := &windows{r: r, phases: p, lookup: faults.Lookup, done: map[string]chan struct{}{}}
+	w := &windows{r: r, phases: p, lookup: faults.Lookup, done: map[string]chan struct{}{}, opened: map[string]bool{}}
 	w.ending, w.endings = context.WithCancelCause(ctx)
 	for _, f := range r.scenario.Faults {
 		w.done[f.ID] = make(chan struct{})
@@ -92,13 +93,47 @@ func (w *windows) gone(ctx context.Context, ids []string) error {
 	return nil
 }
 
-// idle waits until no fault is open.
+// idle waits until no fault is open. Those whose window has yet to open are not
+// waited for, nor those that last until the end of what waits here.
 func (w *windows) idle(ctx context.Context) error {
-	var all []string
 	for _, f := range w.r.scenario.Faults {
-		all = append(all, f.ID)
+		w.mu.Lock()
+		open := w.opened[f.ID]
+		w.mu.Unlock()
+		if !open || f.End.Phase == scenarios.PhaseUpgrade {
+			continue
+		}
+		select {
+		case <-w.done[f.ID]:
+		case <-ctx.Done():
+			return fmt.Errorf("%s is open: %w", f.ID, context.Cause(ctx))
+		}
 	}
-	return w.gone(ctx, all)
+	return nil
+}
+
+// over waits until every fault has come and gone, or never came.
+func (w *windows) over(ctx context.Context) error {
+	for _, f := range w.r.scenario.Faults {
+		select {
+		case <-w.done[f.ID]:
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", f.ID, context.Cause(ctx))
+		}
+	}
+	return nil
+}
+
+// longest bounds all windows of a run without an upgrade together, their proofs
+// and heals too.
+func (w *windows) longest() time.Duration {
+	var d time.Duration
+	for _, f := range w.r.scenario.Faults {
+		if k, ok := w.lookup(f.Fault); ok {
+			d += f.Begin.After + k.ProveWithin + f.MaxHold + k.GoneWithin
+		}
+	}
+	return d
 }
 
 // one is the life of one fault of the scenario.
@@ -112,9 +147,17 @@ func (w *windows) one(ctx context.Context, f scenarios.Fault) {
 		record("unproven", fmt.Sprintf("its window never opened: %v", err))
 		return
 	}
+	w.mu.Lock()
+	w.opened[f.ID] = true
+	w.mu.Unlock()
 	// Those that the plan counts on to be gone by now.
 	if err := w.gone(ctx, w.r.cfg.Plan.Waits(f.ID)); err != nil {
 		record("unproven", err.Error())
+		return
+	}
+	// Waiting took time: what is injected after its step would hit nothing.
+	if step := stepOf(f.Begin.Phase); closed(w.phases.gate(step, upgrade.Ended)) {
+		record("unproven", step+" ended before the faults that it waits for were gone")
 		return
 	}
 	kind, ok := w.lookup(f.Fault)
