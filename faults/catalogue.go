@@ -12,6 +12,7 @@ func Catalogue() []Kind {
 		podKill,
 		podEvict,
 		pdbBlock,
+		apiserverBadCert,
 	}
 }
 
