@@ -86,7 +86,14 @@ type Effect struct {
 type Cost struct {
 	EtcdMembers int
 	APIServers  int
-	Nodes       int
+	// Nodes are away with all that runs on them, Kubelets are nodes that nobody can
+	// manage, while what runs on them goes on.
+	Nodes, Kubelets int
+	// LoadBalancers take all API servers away, as their clients see it.
+	LoadBalancers int
+	// InTurn says that the targets are hit one after the other, each when the one
+	// before is back: together they take what one of them takes.
+	InTurn bool
 }
 
 // Kind is a line of the catalogue.

@@ -31,8 +31,9 @@ type slot struct {
 	takes    away
 }
 
-// away is what is taken away on one place.
-type away struct{ etcd, api, node bool }
+// away is what is taken away on one place. With the load balancer all API servers
+// are away for those who reach them through it.
+type away struct{ etcd, api, node, lb bool }
 
 // newAxis lays out the phases. Without an upgrade there is one: run.
 func newAxis(s *scenarios.Scenario, steps []upgrade.Step) *axis {

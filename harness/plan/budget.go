@@ -109,8 +109,14 @@ func sum(sl slot, meet []window, kinds map[string]faults.Kind, b Budget) Moment 
 	for _, w := range meet {
 		m.Faults = append(m.Faults, w.fault.ID)
 		cost := kinds[w.fault.Fault].Cost
+		if cost.InTurn && len(w.who.places) > 1 {
+			w.who = who{more: 1, pool: w.who.places}
+		}
 		for _, p := range w.who.places {
 			t := taken(cost, roleOf(p))
+			if t.lb {
+				m.APIServers = b.APIServers.Of
+			}
 			if t.etcd {
 				etcd[p] = true
 			}
@@ -126,13 +132,16 @@ func sum(sl slot, meet []window, kinds map[string]faults.Kind, b Budget) Moment 
 		var t away
 		for _, p := range w.who.pool {
 			x := taken(cost, roleOf(p))
-			t = away{etcd: t.etcd || x.etcd, api: t.api || x.api, node: t.node || x.node}
+			t = away{etcd: t.etcd || x.etcd, api: t.api || x.api, node: t.node || x.node, lb: t.lb || x.lb}
 		}
 		if t.etcd {
 			m.Etcd += w.who.more
 		}
 		if t.api {
 			m.APIServers += w.who.more
+		}
+		if t.lb {
+			m.APIServers = b.APIServers.Of
 		}
 		if t.node {
 			m.Nodes += w.who.more
@@ -175,7 +184,7 @@ func (b Budget) broken(m Moment, sl slot, meet []window, kinds map[string]faults
 	}
 	apart := "bind the fault to another phase (the step after, or one behind .../etcd)"
 	tell("etcd members", scenarios.AllowEtcdQuorumLoss, apart, m.Etcd, b.Etcd, func(t away) bool { return t.etcd })
-	tell("API servers", scenarios.AllowAllAPIServersDown, "bind the fault to another phase", m.APIServers, b.APIServers, func(t away) bool { return t.api })
+	tell("API servers", scenarios.AllowAllAPIServersDown, "bind the fault to another phase", m.APIServers, b.APIServers, func(t away) bool { return t.api || t.lb })
 	tell("nodes", "", "bind the fault to another step, or raise maxUnavailable", m.Nodes, b.Nodes, func(t away) bool { return t.node })
 	return out
 }

@@ -29,6 +29,8 @@ func fakeFacts() Facts {
 			New: func() faults.Fault { return inert{} },
 		}
 	}
+	lbKill := kind("lb.kill", []clusters.Role{clusters.LoadBalancer}, faults.Cost{LoadBalancers: 1}, false)
+	lbKill.Needs = nil
 	return Facts{
 		Provider: "fake",
 		Capabilities: map[clusters.Role][]clusters.Capability{
@@ -39,6 +41,9 @@ func fakeFacts() Facts {
 				kind("api.kill", cp, faults.Cost{APIServers: 1}, true),
 				kind("etcd.stop", cp, faults.Cost{EtcdMembers: 1, APIServers: 1}, false),
 				kind("disk.slow", cp, faults.Cost{}, false),
+				kind("api.roll", cp, faults.Cost{APIServers: 1, InTurn: true}, true),
+				kind("kubelet.stop", []clusters.Role{clusters.ControlPlane, clusters.Worker}, faults.Cost{Kubelets: 1}, false),
+				lbKill,
 				kind("node.cut", []clusters.Role{clusters.ControlPlane, clusters.Worker, clusters.LoadBalancer}, faults.Cost{Nodes: 1}, false),
 			},
 			Strategies: []upgrade.Kind{{Name: "kubeadm", New: func() upgrade.Strategy { return fakeStrategy{} }}},

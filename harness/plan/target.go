@@ -138,6 +138,7 @@ func taken(c faults.Cost, role clusters.Role) away {
 	return away{
 		etcd: cp && (c.EtcdMembers > 0 || c.Nodes > 0),
 		api:  cp && (c.APIServers > 0 || c.Nodes > 0),
-		node: c.Nodes > 0 && role != clusters.LoadBalancer,
+		node: c.Nodes+c.Kubelets > 0 && role != clusters.LoadBalancer,
+		lb:   role == clusters.LoadBalancer && c.LoadBalancers+c.Nodes > 0,
 	}
 }
