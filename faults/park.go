@@ -122,5 +122,14 @@ func Unpark(ctx context.Context, n clusters.Node, tag string) error {
 	if _, err := f.ReadDir(ctx, aside(tag)); !errors.Is(err, fs.ErrNotExist) {
 		return errors.Join(fmt.Errorf("%s: etcd.replace (%s) was interrupted there and its journal is lost: see whether the member is in the list, then put %s back as member, or add it anew", n.Name(), tag, aside(tag)), err)
 	}
+	_, err = f.ReadDir(ctx, parkedServing(tag, ""))
+	switch {
+	case err == nil:
+		if err := restoreServing(ctx, n, tag); err != nil {
+			return err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
 	return unpark(ctx, n, tag)
 }
