@@ -9,6 +9,7 @@ import (
 // child.Main: by name, one line each.
 func Children() map[string]child.Func {
 	return map[string]child.Func{
-		slowfsync.Child: slowfsync.Run,
+		slowfsync.FailChild: slowfsync.RunFailing,
+		slowfsync.Child:     slowfsync.Run,
 	}
 }

@@ -33,6 +33,7 @@ var diskSlowFsync = Kind{
 	Trials: []Trial{
 		{Name: "slow-fsync", Target: Target{Pick: PickLeader}},
 		{Name: "slow-wal", Target: Target{Pick: PickOne}, With: "{delay: 100ms, match: .wal}"},
+		{Name: "slow-fsync-growing", Target: Target{Pick: PickFollower}, With: "{delay: 100ms, jitter: 40ms, growTo: 400ms, over: 15s}"},
 	},
 	New: func() Fault { return &SlowFsync{Delay: 500 * time.Millisecond} },
 }
@@ -51,6 +52,10 @@ const (
 	fsyncWindow   = 1 * time.Second
 	fsyncCalls    = 3
 	fsyncPatience = 10 * time.Second
+	// fsyncLook is how often the metric is read, jitterCalls how many fsyncs must be
+	// seen when they differ.
+	fsyncLook   = 50 * time.Millisecond
+	jitterCalls = 8
 	// tolerance is by how much the mean may miss what was asked for.
 	tolerance = 0.05
 )
@@ -60,12 +65,27 @@ type SlowFsync struct {
 	// Delay of each fsync; may be changed while the fault is active, by another
 	// Inject.
 	Delay time.Duration `yaml:"delay" json:"delay"`
+	// Jitter is by how much single fsyncs miss the delay, evenly spread in both
+	// directions.
+	Jitter time.Duration `yaml:"jitter,omitempty" json:"jitter,omitempty"`
+	// GrowTo is the delay that is reached, evenly, in the time Over after the first
+	// Inject; both or none are given.
+	GrowTo time.Duration `yaml:"growTo,omitempty" json:"growTo,omitempty"`
+	Over   time.Duration `yaml:"over,omitempty" json:"over,omitempty"`
 	// Match picks files by a part of their path: ".wal" slows the log only, which
 	// is what a write waits for; empty slows the database file too, as a disk does.
 	Match string `yaml:"match" json:"match"`
 
 	mu      sync.Mutex
 	holders map[string]*slowfsync.Holder // by node
+}
+
+// slowing are the notes.
+type slowing struct {
+	// Began is when the fault was injected first: growth counts from then, whatever
+	// is re-created.
+	Began time.Time         `json:"began"`
+	Nodes map[string]slowed `json:"nodes"`
 }
 
 // slowed is what the notes say of a node.
@@ -82,6 +102,18 @@ func (f *SlowFsync) Validate() []error {
 	if f.Delay < 10*time.Millisecond || f.Delay > time.Minute {
 		errs = append(errs, fmt.Errorf("delay: %s is not between 10ms, which a healthy disk may take, and 1m", f.Delay))
 	}
+	// The proof tells slow from fast by a quarter of the delay.
+	if f.Jitter < 0 || f.Jitter > f.Delay*3/4 {
+		errs = append(errs, fmt.Errorf("jitter: %s is not between 0 and three quarters of the delay, %s", f.Jitter, f.Delay*3/4))
+	}
+	switch {
+	case (f.GrowTo == 0) != (f.Over == 0):
+		errs = append(errs, fmt.Errorf("growTo: %s, over: %s: give both, or none", f.GrowTo, f.Over))
+	case f.Over != 0 && (f.GrowTo < f.Delay || f.GrowTo > time.Minute):
+		errs = append(errs, fmt.Errorf("growTo: %s is not between the delay, %s, and 1m", f.GrowTo, f.Delay))
+	case f.Over != 0 && f.Over < time.Second:
+		errs = append(errs, fmt.Errorf("over: %s is shorter than 1s: give that delay from the beginning", f.Over))
+	}
 	return errs
 }
 
@@ -91,7 +123,19 @@ func (f *SlowFsync) Describe(targets []string) []string {
 	if f.Match != "" {
 		what += " of files with " + f.Match + " in their path"
 	}
-	return each(targets, "%s: ptrace(etcd): delay "+what+" by "+f.Delay.String())
+	by := f.Delay.String()
+	if f.Jitter > 0 {
+		by += " ± " + f.Jitter.String()
+	}
+	if f.Over > 0 {
+		by += ", growing to " + f.GrowTo.String() + " in " + f.Over.String()
+	}
+	return each(targets, "%s: ptrace(etcd): delay "+what+" by "+by)
+}
+
+// shape is what is asked for, of a fault that was first injected at began.
+func (f *SlowFsync) shape(began time.Time) slowfsync.Shape {
+	return slowfsync.Shape{Delay: f.Delay, Jitter: f.Jitter, GrowTo: f.GrowTo, Over: f.Over, Since: began}
 }
 
 // Inject attaches to the etcd that runs now. A target whose etcd was re-created
@@ -102,9 +146,12 @@ func (f *SlowFsync) Inject(ctx context.Context, env Env) error {
 	if f.holders == nil {
 		f.holders = map[string]*slowfsync.Holder{}
 	}
-	notes := map[string]slowed{}
+	var notes slowing
 	if _, err := env.Notes.Load(&notes); err != nil {
 		return err
+	}
+	if notes.Nodes == nil {
+		notes = slowing{Began: time.Now(), Nodes: map[string]slowed{}}
 	}
 	for _, n := range env.Targets {
 		refs, err := find(ctx, n, "etcd")
@@ -115,7 +162,7 @@ func (f *SlowFsync) Inject(ctx context.Context, env Env) error {
 			return fmt.Errorf("%s: found %d etcd processes (%s) where one should run", n.Name(), len(refs), pids(refs))
 		}
 		if h := f.holders[n.Name()]; h != nil {
-			if notes[n.Name()].Etcd == refs[0] && h.SetDelay(ctx, f.Delay) == nil {
+			if notes.Nodes[n.Name()].Etcd == refs[0] && h.Set(ctx, f.shape(notes.Began)) == nil {
 				continue
 			}
 			// Of an etcd that is gone, or dead itself.
@@ -123,12 +170,12 @@ func (f *SlowFsync) Inject(ctx context.Context, env Env) error {
 				return err
 			}
 		}
-		h, err := slowfsync.Start(ctx, slowfsync.Options{Process: refs[0], Delay: f.Delay, Match: f.Match, MaxHold: env.MaxHold})
+		h, err := slowfsync.Start(ctx, slowfsync.Options{Process: refs[0], Shape: f.shape(notes.Began), Match: f.Match, MaxHold: env.MaxHold})
 		if err != nil {
 			return fmt.Errorf("%s: %w", n.Name(), err)
 		}
 		f.holders[n.Name()] = h
-		notes[n.Name()] = slowed{Etcd: refs[0], Holder: h.Ref()}
+		notes.Nodes[n.Name()] = slowed{Etcd: refs[0], Holder: h.Ref()}
 		// After the act, for once: the child could not be named before, and it ends
 		// with this process whatever the journal says.
 		if err := env.Notes.Save(notes); err != nil {
@@ -151,25 +198,30 @@ func (f *SlowFsync) Heal(ctx context.Context, env Env) error {
 		}
 		delete(f.holders, name)
 	}
-	notes := map[string]slowed{}
+	var notes slowing
 	if _, err := env.Notes.Load(&notes); err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	for _, s := range notes {
+	for _, s := range notes.Nodes {
 		errs = append(errs, kill(ctx, []process.Ref{s.Holder}))
 	}
 	return errors.Join(errs...)
 }
 
-// Prove reads etcd's own metric.
+// Prove reads etcd's own metric, and compares it with what is asked for at that
+// moment.
 func (f *SlowFsync) Prove(ctx context.Context, env Env) (Effect, error) {
-	notes := map[string]slowed{}
+	var notes slowing
 	injected, err := env.Notes.Load(&notes)
 	if err != nil {
 		return Effect{}, err
 	}
+	shape := f.shape(notes.Began)
+	if !injected {
+		shape.Over = 0 // it has not begun to grow
+	}
 	var mu sync.Mutex
-	var worst float64 // of the targets, the one that is farthest from what was asked for
+	var worst fsyncMean // of the targets, the one that is farthest from what was asked for
 	rest := others(env)
 	before := readAll(ctx, rest)
 	e, err := lookAt(ctx, env.Targets, func(ctx context.Context, n clusters.Node) (seen, error) {
@@ -183,20 +235,23 @@ func (f *SlowFsync) Prove(ctx context.Context, env Env) (Effect, error) {
 				return seen{}, err
 			}
 		}
-		mean, calls, err := meanFsync(ctx, n, f.Delay)
+		m, err := meanFsync(ctx, n, shape)
 		if err != nil {
 			return seen{}, err
 		}
 		mu.Lock()
-		if asked := f.Delay.Seconds(); worst == 0 || abs(mean-asked) > abs(worst-asked) {
-			worst = mean
+		if worst.calls == 0 || m.miss() > worst.miss() {
+			worst = m
 		}
 		mu.Unlock()
-		same := injected && len(refs) == 1 && notes[n.Name()].Etcd == refs[0]
+		same := injected && len(refs) == 1 && notes.Nodes[n.Name()].Etcd == refs[0]
 		s := seen{
-			broken:   abs(mean-f.Delay.Seconds()) <= tolerance*f.Delay.Seconds() && same,
-			whole:    mean < f.Delay.Seconds()/4 && tracer == 0,
-			evidence: fmt.Sprintf("%d fsyncs of %.1f ms on average, process %s", calls, mean*1000, pids(refs)),
+			broken:   m.asAsked(f.Jitter.Seconds()) && same,
+			whole:    m.mean < f.Delay.Seconds()/4 && tracer == 0,
+			evidence: fmt.Sprintf("%d fsyncs of %.1f ms on average, process %s", m.calls, m.mean*1000, pids(refs)),
+		}
+		if f.Jitter > 0 {
+			s.evidence += fmt.Sprintf(", from %.1f to %.1f ms", m.least*1000, m.most*1000)
 		}
 		if injected && same {
 			s.evidence += ", the same as before"
@@ -212,7 +267,7 @@ func (f *SlowFsync) Prove(ctx context.Context, env Env) (Effect, error) {
 			e.Evidence += "; but no other member is fast either"
 		}
 	}
-	e.Asked, e.Measured, e.Unit = f.Delay.Seconds()*1000, worst*1000, "ms"
+	e.Asked, e.Measured, e.Unit = worst.asked*1000, worst.mean*1000, "ms"
 	e.At = time.Now()
 	return e, nil
 }
@@ -253,38 +308,84 @@ type fsyncs struct {
 	sum   float64
 }
 
+// fsyncMean is what was seen of a member's fsyncs, in seconds.
+type fsyncMean struct {
+	calls int
+	// asked is how long they should have taken on average: when it grows, each is
+	// compared with what held when it began.
+	mean, asked float64
+	// least and most are the shortest and the longest that were seen.
+	least, most float64
+}
+
+// miss is by what part of what was asked the mean differs.
+func (m fsyncMean) miss() float64 { return abs(m.mean-m.asked) / m.asked }
+
+// asAsked says whether they took as long as was asked, and differed if they should.
+func (m fsyncMean) asAsked(jitter float64) bool {
+	// The last one may have no counterpart, see slowfsync.Shape.
+	if abs(m.mean-m.asked) > tolerance*m.asked+jitter/float64(m.calls) {
+		return false
+	}
+	return jitter == 0 || m.most-m.least >= jitter/4
+}
+
 // meanFsync watches the member on a node until it has made some fsyncs, and says
-// how long they took on average, in seconds.
-func meanFsync(ctx context.Context, n clusters.Node, asked time.Duration) (mean float64, calls int, err error) {
-	ctx, cancel := context.WithTimeout(ctx, fsyncWindow+fsyncCalls*asked+fsyncPatience)
+// how long they took.
+func meanFsync(ctx context.Context, n clusters.Node, shape slowfsync.Shape) (fsyncMean, error) {
+	want := fsyncCalls
+	if shape.Jitter > 0 {
+		want = jitterCalls
+	}
+	longest := max(shape.Delay, shape.At(time.Now().Add(fsyncPatience))) + shape.Jitter
+	ctx, cancel := context.WithTimeout(ctx, fsyncWindow+time.Duration(want+1)*longest+fsyncPatience)
 	defer cancel()
-	first, err := readFsyncs(ctx, n)
+	last, err := readFsyncs(ctx, n)
 	if err != nil {
-		return 0, 0, err
+		return fsyncMean{}, err
 	}
 	began := time.Now()
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(fsyncLook)
 	defer tick.Stop()
+	var m fsyncMean
 	// The first one to end may have begun before the fault did, and is left out.
 	for clean := false; ; {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return 0, 0, fmt.Errorf("%s: its etcd did not make %d fsyncs in %s, so their length is not known: %w", n.Name(), fsyncCalls, time.Since(began).Round(time.Millisecond), context.Cause(ctx))
+			return m, fmt.Errorf("%s: its etcd made %d fsyncs in %s, not %d, so their length is not known: %w", n.Name(), m.calls, time.Since(began).Round(time.Millisecond), want, context.Cause(ctx))
 		}
+		asked := time.Now()
 		now, err := readFsyncs(ctx, n)
 		if err != nil {
-			return 0, 0, err
+			return m, err
 		}
-		if now.count < first.count { // another process, which counts anew
-			return 0, 0, fmt.Errorf("%s: its etcd was restarted just now", n.Name())
+		if now.count < last.count { // another process, which counts anew
+			return m, fmt.Errorf("%s: its etcd was restarted just now", n.Name())
 		}
-		d := now.count - first.count
-		if !clean && d > 0 {
-			clean, first, d = true, now, 0
+		d := int(now.count - last.count)
+		took := (now.sum - last.sum) / float64(max(d, 1))
+		last = now
+		switch {
+		case d == 0:
+		case !clean:
+			clean = true
+		default:
+			for i := range d { // the latest ended about now, the others one after the other before it
+				end := asked.Add(-fsyncLook/2 - time.Duration(float64(i)*took*float64(time.Second)))
+				start := end.Add(-time.Duration(took * float64(time.Second)))
+				m.asked += shape.At(start).Seconds()
+			}
+			m.mean += took * float64(d)
+			if m.calls == 0 || took < m.least {
+				m.least = took
+			}
+			m.most = max(m.most, took)
+			m.calls += d
 		}
-		if d >= fsyncCalls && time.Since(began) >= fsyncWindow {
-			return (now.sum - first.sum) / float64(d), int(d), nil
+		if m.calls >= want && time.Since(began) >= fsyncWindow {
+			m.mean, m.asked = m.mean/float64(m.calls), m.asked/float64(m.calls)
+			return m, nil
 		}
 	}
 }

@@ -10,9 +10,29 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"gameday/faults/mechanism/slowfsync"
 )
 
 func TestSlowFsyncParameters(t *testing.T) {
+	for _, c := range []struct {
+		f  *SlowFsync
+		ok bool
+	}{
+		{&SlowFsync{Delay: time.Second, Jitter: 100 * time.Millisecond}, true},
+		{&SlowFsync{Delay: time.Second, Jitter: time.Second}, false},
+		{&SlowFsync{Delay: time.Second, Jitter: -1}, false},
+		{&SlowFsync{Delay: time.Second, GrowTo: 2 * time.Second, Over: time.Minute}, true},
+		{&SlowFsync{Delay: time.Second, GrowTo: 2 * time.Second}, false},
+		{&SlowFsync{Delay: time.Second, Over: time.Minute}, false},
+		{&SlowFsync{Delay: time.Second, GrowTo: time.Millisecond, Over: time.Minute}, false},
+		{&SlowFsync{Delay: time.Second, GrowTo: time.Hour, Over: time.Minute}, false},
+		{&SlowFsync{Delay: time.Second, GrowTo: 2 * time.Second, Over: time.Millisecond}, false},
+	} {
+		if errs := c.f.Validate(); (len(errs) == 0) != c.ok {
+			t.Errorf("%+v: %v", c.f.shape(time.Time{}), errs)
+		}
+	}
 	for d, ok := range map[time.Duration]bool{0: false, -time.Second: false, time.Millisecond: false, 10 * time.Millisecond: true, time.Minute: true, time.Hour: false} {
 		if errs := (&SlowFsync{Delay: d}).Validate(); (len(errs) == 0) != ok {
 			t.Errorf("%s: %v", d, errs)
@@ -64,8 +84,36 @@ func TestMeanFsync(t *testing.T) {
 	s.Start()
 	defer s.Close()
 	n := &fakeNode{addr: netip.MustParseAddr("127.81.0.4")}
-	mean, calls, err := meanFsync(t.Context(), n, 500*time.Millisecond)
-	if err != nil || calls < fsyncCalls || mean < 0.499 || mean > 0.501 {
-		t.Errorf("got %g over %d, %v", mean, calls, err)
+	m, err := meanFsync(t.Context(), n, slowfsync.Shape{Delay: 500 * time.Millisecond})
+	if err != nil || m.calls < fsyncCalls || m.mean < 0.499 || m.mean > 0.501 || m.asked != 0.5 || !m.asAsked(0) {
+		t.Errorf("got %+v, %v", m, err)
+	}
+	// They take the same time though they should differ, or the time of another moment.
+	if m.calls = jitterCalls; m.asAsked(0.1) {
+		t.Error("fsyncs that are all the same pass for jitter")
+	}
+	began := time.Now().Add(-10 * time.Second)
+	m, err = meanFsync(t.Context(), n, slowfsync.Shape{Delay: 100 * time.Millisecond, GrowTo: 2100 * time.Millisecond, Over: 20 * time.Second, Since: began})
+	if err != nil || m.asked < 1.0 || m.asked > 1.2 || m.asAsked(0) {
+		t.Errorf("got %+v, %v", m, err)
+	}
+}
+
+func TestAsAsked(t *testing.T) {
+	for _, c := range []struct {
+		m      fsyncMean
+		jitter float64
+		want   bool
+	}{
+		{fsyncMean{calls: 3, mean: 0.5, asked: 0.5}, 0, true},
+		{fsyncMean{calls: 3, mean: 0.53, asked: 0.5}, 0, false},
+		{fsyncMean{calls: 3, mean: 0.47, asked: 0.5}, 0, false},
+		{fsyncMean{calls: 8, mean: 0.53, asked: 0.5, least: 0.4, most: 0.6}, 0.1, true},
+		{fsyncMean{calls: 8, mean: 0.55, asked: 0.5, least: 0.4, most: 0.6}, 0.1, false},
+		{fsyncMean{calls: 8, mean: 0.5, asked: 0.5, least: 0.499, most: 0.501}, 0.1, false},
+	} {
+		if got := c.m.asAsked(c.jitter); got != c.want {
+			t.Errorf("%+v, jitter %g: %v", c.m, c.jitter, got)
+		}
 	}
 }

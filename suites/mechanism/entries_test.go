@@ -12,13 +12,15 @@ import (
 
 // entries are the processes that specs start, to kill them.
 var entries = map[string]child.Func{
-	"cutter":        cutter,
-	"echoer":        echoer,
-	"burner":        burner,
-	"syncer":        syncer,
-	"slower":        slower,
-	"timekeeper":    timekeeper,
-	slowfsync.Child: slowfsync.Run,
+	"cutter":            cutter,
+	"echoer":            echoer,
+	"burner":            burner,
+	"syncer":            syncer,
+	"stubborn":          stubborn,
+	"slower":            slower,
+	"timekeeper":        timekeeper,
+	slowfsync.FailChild: slowfsync.RunFailing,
+	slowfsync.Child:     slowfsync.Run,
 }
 
 type cutterArgs struct {

@@ -19,6 +19,7 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/gbytes"
 )
 
 // syncTime is one fsync of the victim, by its own clock.
@@ -79,6 +80,25 @@ func syncer(ctx context.Context, c *child.Conn) error {
 	})
 }
 
+// stubborn syncs a file, and gives up when that fails, as etcd does.
+func stubborn(ctx context.Context, c *child.Conn) error {
+	var path string
+	if err := c.Args(&path); err != nil {
+		return err
+	}
+	f, err := os.Create(path + ".stubborn")
+	if err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		if err := unix.Fdatasync(int(f.Fd())); err != nil {
+			return err
+		}
+		pause(ctx, 5*time.Millisecond)
+	}
+	return nil
+}
+
 func pause(ctx context.Context, d time.Duration) {
 	select {
 	case <-ctx.Done():
@@ -98,7 +118,7 @@ func slower(ctx context.Context, c *child.Conn) error {
 	if err := c.Args(&o); err != nil {
 		return err
 	}
-	h, err := slowfsync.Start(ctx, slowfsync.Options{Process: o.Process, Delay: o.Delay, MaxHold: o.MaxHold})
+	h, err := slowfsync.Start(ctx, slowfsync.Options{Process: o.Process, Shape: slowfsync.Shape{Delay: o.Delay}, MaxHold: o.MaxHold})
 	if err != nil {
 		return err
 	}
@@ -178,7 +198,7 @@ var _ = Describe("slowfsync", func() {
 
 	It("delays as asked, changes the delay while on, and ends at once", func(ctx SpecContext) {
 		syncs(ctx, time.Now(), 5)
-		h := start(ctx, slowfsync.Options{Delay: 100 * time.Millisecond})
+		h := start(ctx, slowfsync.Options{Shape: slowfsync.Shape{Delay: 100 * time.Millisecond}})
 		Expect(tracer()).To(Equal(h.Ref().PID))
 		for _, d := range []time.Duration{100 * time.Millisecond, 500 * time.Millisecond, 20 * time.Millisecond} {
 			Expect(h.SetDelay(ctx, d)).To(Succeed())
@@ -208,7 +228,7 @@ var _ = Describe("slowfsync", func() {
 	}, NodeTimeout(2*time.Minute))
 
 	It("lets calls go that wait, when the delay is shortened", func(ctx SpecContext) {
-		h := start(ctx, slowfsync.Options{Delay: time.Hour})
+		h := start(ctx, slowfsync.Options{Shape: slowfsync.Shape{Delay: time.Hour}})
 		Eventually(ctx, func() (int, error) { s, err := h.Stats(ctx); return s.Waiting, err }).WithTimeout(10 * time.Second).Should(Equal(1))
 		t := time.Now()
 		Expect(h.SetDelay(ctx, 10*time.Millisecond)).To(Succeed())
@@ -216,18 +236,83 @@ var _ = Describe("slowfsync", func() {
 		Expect(time.Since(t)).To(BeNumerically("<", 5*time.Second))
 	}, NodeTimeout(time.Minute))
 
+	It("delays with jitter, the mean as asked, and lets the delay grow", func(ctx SpecContext) {
+		h := start(ctx, slowfsync.Options{Shape: slowfsync.Shape{Delay: 60 * time.Millisecond, Jitter: 40 * time.Millisecond}})
+		syncs(ctx, time.Now(), 2)
+		took := syncs(ctx, time.Now(), 20)
+		took.report("slowfsync: a sync with a delay of 60 ms and a jitter of 40 ms")
+		Expect(slices.Min(took)).To(BeNumerically(">=", 19*time.Millisecond))
+		Expect(slices.Max(took) - slices.Min(took)).To(BeNumerically(">=", 20*time.Millisecond))
+		// A busy machine only adds to it.
+		Expect(mean(took)).To(And(BeNumerically(">=", 58*time.Millisecond), BeNumerically("<=", 90*time.Millisecond)))
+		s := slowfsync.Shape{Delay: 20 * time.Millisecond, GrowTo: 200 * time.Millisecond, Over: 2 * time.Second, Since: time.Now()}
+		Expect(h.Set(ctx, s)).To(Succeed())
+		early := syncs(ctx, time.Now(), 3)
+		late := syncs(ctx, s.Since.Add(s.Over), 3)
+		Expect(slices.Min(early)).To(BeNumerically("<", 100*time.Millisecond))
+		Expect(late).To(accurate(200 * time.Millisecond))
+	}, NodeTimeout(time.Minute))
+
+	It("lets calls fail, of those that are started later too, and ends at once", func(ctx SpecContext) {
+		// By a name of its own, so that nobody else is meant.
+		exe, err := os.Executable()
+		Expect(err).NotTo(HaveOccurred())
+		program := filepath.Join(GinkgoT().TempDir(), "fails-at-eio")
+		Expect(os.Symlink(exe, program)).To(Succeed())
+		run := func() (said *gbytes.Buffer, ended chan error) {
+			GinkgoHelper()
+			args, err := json.Marshal(path)
+			Expect(err).NotTo(HaveOccurred())
+			c := exec.Command(program, "gameday-child", "stubborn", "1m", string(args))
+			said, ended = gbytes.NewBuffer(), make(chan error, 1)
+			c.Stderr = said
+			lease, err := c.StdinPipe()
+			Expect(err).NotTo(HaveOccurred())
+			Expect(c.Start()).To(Succeed())
+			go func() { ended <- c.Wait() }()
+			DeferCleanup(func() { lease.Close() }) // closed already if it has ended
+			return said, ended
+		}
+		_, alive := run()
+		self, err := process.Of(os.Getpid())
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(ctx, func() ([]process.Ref, error) { return process.Find(self.PID, process.Named("fails-at-eio")) }).WithTimeout(10 * time.Second).Should(HaveLen(1))
+		Consistently(ctx, alive).WithTimeout(300 * time.Millisecond).ShouldNot(Receive())
+		t := time.Now()
+		f, err := slowfsync.StartFailing(ctx, slowfsync.FailOptions{Init: self, Program: "fails-at-eio", Errno: unix.EIO, Match: path, MaxHold: time.Minute})
+		Expect(err).NotTo(HaveOccurred())
+		DeferCleanup(func(ctx SpecContext) error { return f.Stop(ctx) }, NodeTimeout(20*time.Second))
+		AddReportEntry("failfsync: Start returns", time.Since(t).String())
+		Eventually(ctx, alive).WithTimeout(10 * time.Second).Should(Receive(HaveOccurred()))
+		AddReportEntry("failfsync: the process has failed and ended after", time.Since(t).String())
+		Expect(f.Stats(ctx)).To(Equal(slowfsync.FailStats{Failed: 1, Processes: 1}))
+
+		t = time.Now()
+		said, again := run()
+		Eventually(ctx, again).WithTimeout(10 * time.Second).Should(Receive(HaveOccurred()))
+		Expect(said).To(gbytes.Say(unix.EIO.Error()))
+		AddReportEntry("failfsync: one that was started later has failed and ended after", time.Since(t).String())
+		Expect(f.Stats(ctx)).To(Equal(slowfsync.FailStats{Failed: 2, Processes: 2}))
+
+		Expect(syncs(ctx, time.Now(), 5)).NotTo(BeEmpty(), "a process of another name")
+		Expect(f.Stop(ctx)).To(Succeed())
+		Expect(f.Err()).NotTo(HaveOccurred())
+		_, alive = run()
+		Consistently(ctx, alive).WithTimeout(300 * time.Millisecond).ShouldNot(Receive())
+	}, NodeTimeout(time.Minute))
+
 	It("picks files by their path", func(ctx SpecContext) {
-		h := start(ctx, slowfsync.Options{Delay: time.Hour, Match: "/other/"})
+		h := start(ctx, slowfsync.Options{Shape: slowfsync.Shape{Delay: time.Hour}, Match: "/other/"})
 		syncs(ctx, time.Now(), 100)
 		Expect(h.Stats(ctx)).To(Equal(slowfsync.Stats{Delay: time.Hour}))
 		Expect(h.Stop(ctx)).To(Succeed())
-		start(ctx, slowfsync.Options{Delay: 50 * time.Millisecond, Match: ".wal"})
+		start(ctx, slowfsync.Options{Shape: slowfsync.Shape{Delay: 50 * time.Millisecond}, Match: ".wal"})
 		Expect(syncs(ctx, time.Now(), 6)).To(accurate(50 * time.Millisecond))
 	}, NodeTimeout(time.Minute))
 
 	It("ends at the longest hold time", func(ctx SpecContext) {
 		t := time.Now()
-		h := start(ctx, slowfsync.Options{Delay: time.Hour, MaxHold: time.Second})
+		h := start(ctx, slowfsync.Options{Shape: slowfsync.Shape{Delay: time.Hour}, MaxHold: time.Second})
 		Eventually(ctx, h.Done()).WithTimeout(10 * time.Second).Should(BeClosed())
 		Expect(time.Since(t)).To(BeNumerically("~", 3*time.Second, 2100*time.Millisecond))
 		Expect(tracer()).To(BeZero())
@@ -236,7 +321,7 @@ var _ = Describe("slowfsync", func() {
 	}, NodeTimeout(time.Minute))
 
 	It("ends when its holder is killed", func(ctx SpecContext) {
-		h := start(ctx, slowfsync.Options{Delay: 30 * time.Second})
+		h := start(ctx, slowfsync.Options{Shape: slowfsync.Shape{Delay: 30 * time.Second}})
 		Eventually(ctx, func() (int, error) { s, err := h.Stats(ctx); return s.Waiting, err }).WithTimeout(10 * time.Second).Should(Equal(1))
 		t := time.Now()
 		kill(h.Ref())
@@ -266,7 +351,7 @@ var _ = Describe("slowfsync", func() {
 	}, NodeTimeout(time.Minute))
 
 	It("ends when a holder that hangs is killed by somebody else", func(ctx SpecContext) {
-		h := start(ctx, slowfsync.Options{Delay: 100 * time.Millisecond})
+		h := start(ctx, slowfsync.Options{Shape: slowfsync.Shape{Delay: 100 * time.Millisecond}})
 		p, err := process.Open(h.Ref())
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(p.Close)
@@ -285,7 +370,7 @@ var _ = Describe("slowfsync", func() {
 	}, NodeTimeout(time.Minute))
 
 	It("ends by itself when the holder hangs, a second after the longest hold time", func(ctx SpecContext) {
-		h := start(ctx, slowfsync.Options{Delay: 100 * time.Millisecond, MaxHold: time.Second})
+		h := start(ctx, slowfsync.Options{Shape: slowfsync.Shape{Delay: 100 * time.Millisecond}, MaxHold: time.Second})
 		t := time.Now()
 		Expect(unix.Kill(h.Ref().PID, unix.SIGSTOP)).To(Succeed())
 		syncs(ctx, t.Add(1500*time.Millisecond), 5)
@@ -296,7 +381,7 @@ var _ = Describe("slowfsync", func() {
 	}, NodeTimeout(time.Minute))
 
 	It("says so when the victim ends", func(ctx SpecContext) {
-		h := start(ctx, slowfsync.Options{Delay: 30 * time.Second})
+		h := start(ctx, slowfsync.Options{Shape: slowfsync.Shape{Delay: 30 * time.Second}})
 		Expect(victim.Kill(ctx)).To(Succeed())
 		Eventually(ctx, h.Done()).WithTimeout(10 * time.Second).Should(BeClosed())
 		Expect(h.Err()).To(MatchError(ContainSubstring(process.ErrGone.Error())))
@@ -306,15 +391,15 @@ var _ = Describe("slowfsync", func() {
 	}, NodeTimeout(time.Minute))
 
 	It("refuses a process that is traced already, and leaves it as it is", func(ctx SpecContext) {
-		h := start(ctx, slowfsync.Options{Delay: 20 * time.Millisecond})
-		_, err := slowfsync.Start(ctx, slowfsync.Options{Process: ref, Delay: time.Second, MaxHold: time.Minute})
+		h := start(ctx, slowfsync.Options{Shape: slowfsync.Shape{Delay: 20 * time.Millisecond}})
+		_, err := slowfsync.Start(ctx, slowfsync.Options{Process: ref, Shape: slowfsync.Shape{Delay: time.Second}, MaxHold: time.Minute})
 		Expect(err).To(MatchError(ContainSubstring("is traced already")))
 		Expect(tracer()).To(Equal(h.Ref().PID))
 		Expect(syncs(ctx, time.Now(), 10)).To(accurate(20 * time.Millisecond))
 	}, NodeTimeout(time.Minute))
 
 	It("leaves signals and pauses of the victim to others", func(ctx SpecContext) {
-		h := start(ctx, slowfsync.Options{Delay: 20 * time.Millisecond})
+		h := start(ctx, slowfsync.Options{Shape: slowfsync.Shape{Delay: 20 * time.Millisecond}})
 		p, err := process.Open(ref)
 		Expect(err).NotTo(HaveOccurred())
 		DeferCleanup(p.Close)
@@ -327,7 +412,7 @@ var _ = Describe("slowfsync", func() {
 		Expect(p.Cont()).To(Succeed())
 		syncs(ctx, time.Now(), 5)
 
-		h = start(ctx, slowfsync.Options{Delay: 20 * time.Millisecond})
+		h = start(ctx, slowfsync.Options{Shape: slowfsync.Shape{Delay: 20 * time.Millisecond}})
 		Expect(p.Stop()).To(Succeed())
 		Expect(p.Cont()).To(Succeed())
 		Expect(syncs(ctx, time.Now(), 10)).To(accurate(20 * time.Millisecond))

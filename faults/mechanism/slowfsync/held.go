@@ -11,24 +11,40 @@ type held struct {
 	changed chan struct{}
 
 	mu      sync.Mutex
-	delay   time.Duration
-	began   map[int]time.Time // of the call that a thread waits in
+	shape   Shape
+	draws   *draws
+	waiting map[int]call // by thread
 	delayed int
 	total   time.Duration // of those that were let go
 }
 
-func newHeld(delay time.Duration) *held {
-	return &held{changed: make(chan struct{}, 1), delay: delay, began: map[int]time.Time{}}
+// call is one that a thread waits in.
+type call struct {
+	began time.Time
+	off   float64 // its part of the jitter, from -1 to 1
 }
 
-// hold takes down that a thread has begun a call, and says whether to hold it back.
-func (h *held) hold(tid int, now time.Time) bool {
+// end is when a call is let go.
+func (c call) end(s Shape) time.Time {
+	return c.began.Add(s.At(c.began) + time.Duration(c.off*float64(s.Jitter)))
+}
+
+func newHeld(s Shape) *held {
+	return &held{changed: make(chan struct{}, 1), shape: s, draws: newDraws(uint64(s.Delay)), waiting: map[int]call{}}
+}
+
+// hold takes down that a thread has begun a call on a file (its number), and says whether to hold it back.
+func (h *held) hold(tid int, file int32, now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.delay == 0 {
+	if h.shape.off() {
 		return false
 	}
-	h.began[tid] = now
+	c := call{began: now}
+	if h.shape.Jitter > 0 {
+		c.off = h.draws.next(file)
+	}
+	h.waiting[tid] = c
 	h.change()
 	return true
 }
@@ -37,14 +53,14 @@ func (h *held) hold(tid int, now time.Time) bool {
 func (h *held) forget(tid int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	delete(h.began, tid)
+	delete(h.waiting, tid)
 }
 
-// set changes the delay.
-func (h *held) set(d time.Duration) {
+// set changes the shape.
+func (h *held) set(s Shape) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.delay = d
+	h.shape = s
 	h.change()
 }
 
@@ -59,12 +75,12 @@ func (h *held) change() {
 func (h *held) due(now time.Time) (tids []int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for tid, began := range h.began {
-		if waited := now.Sub(began); waited >= h.delay {
+	for tid, c := range h.waiting {
+		if !c.end(h.shape).After(now) {
 			tids = append(tids, tid)
-			delete(h.began, tid)
+			delete(h.waiting, tid)
 			h.delayed++
-			h.total += waited
+			h.total += now.Sub(c.began)
 		}
 	}
 	return tids
@@ -74,18 +90,18 @@ func (h *held) due(now time.Time) (tids []int) {
 func (h *held) next(now time.Time) (d time.Duration, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, began := range h.began {
-		if left := began.Add(h.delay).Sub(now); !ok || left < d {
+	for _, c := range h.waiting {
+		if left := c.end(h.shape).Sub(now); !ok || left < d {
 			d, ok = left, true
 		}
 	}
 	return d, ok
 }
 
-func (h *held) stats() Stats {
+func (h *held) stats(now time.Time) Stats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := Stats{Delay: h.delay, Delayed: h.delayed, Waiting: len(h.began)}
+	s := Stats{Delay: h.shape.At(now), Delayed: h.delayed, Waiting: len(h.waiting)}
 	if h.delayed > 0 {
 		s.Mean = h.total / time.Duration(h.delayed)
 	}

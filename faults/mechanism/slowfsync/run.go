@@ -15,14 +15,14 @@ import (
 // settings are the child's arguments.
 type settings struct {
 	Process process.Ref
-	Delay   time.Duration
+	Shape   Shape
 	Match   string
 	MaxHold time.Duration
 }
 
 // request is what the child is asked while it runs; the answer is always Stats.
 type request struct {
-	Delay *time.Duration `json:",omitempty"` // a new one
+	Shape *Shape `json:",omitempty"` // a new one
 }
 
 // grace is how much longer than the longest hold time a child may live that does not end by itself.
@@ -48,13 +48,13 @@ func Run(ctx context.Context, c *child.Conn) error {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	t := &tracer{pid: s.Process.PID, match: s.Match, held: newHeld(s.Delay)}
+	t := &tracer{pid: s.Process.PID, match: s.Match, held: newHeld(s.Shape)}
 	attached := make(chan struct{})
 	go func() { cancel(t.run(attached)) }()
 	select {
 	case <-attached:
 	case <-ctx.Done():
-		return t.reason(ctx)
+		return reason(ctx)
 	}
 	// The threads were found by the pid. It was the target's all the time if the target still lives.
 	alive, err := target.Alive()
@@ -77,17 +77,17 @@ func Run(ctx context.Context, c *child.Conn) error {
 		if err := json.Unmarshal(raw, &r); err != nil {
 			return nil, fmt.Errorf("request to a slow fsync: %w", err)
 		}
-		if r.Delay != nil {
-			t.held.set(*r.Delay)
+		if r.Shape != nil {
+			t.held.set(*r.Shape)
 		}
-		return t.held.stats(), nil
+		return t.held.stats(time.Now()), nil
 	})
 	// The tracer thread is left as it is: its end, with this process, is what makes the kernel detach.
-	return errors.Join(err, t.reason(ctx))
+	return errors.Join(err, reason(ctx))
 }
 
 // reason is why ctx ended, or nil if that was asked for.
-func (t *tracer) reason(ctx context.Context) error {
+func reason(ctx context.Context) error {
 	err := context.Cause(ctx)
 	for _, asked := range []error{child.ErrLeaseEnded, child.ErrMaxHold, child.ErrSignal} {
 		if errors.Is(err, asked) {

@@ -1,5 +1,5 @@
-// Package slowfsync makes fsync and fdatasync of a running process slow, as on a bad disk, without preparing the process
-// and at no cost while it is off.
+// Package slowfsync makes fsync and fdatasync of a running process slow, as on a bad disk, or lets them fail, as on a
+// broken one ([StartFailing]), without preparing the process and at no cost while it is off.
 //
 // A child process (package child) attaches to all threads of the target with ptrace, holds back each call for the asked
 // time before the kernel begins it, and lets everything else pass. What the target does then is its own: it has waited and
@@ -34,8 +34,8 @@ const Child = "slowfsync"
 type Options struct {
 	// Process whose calls are held back, with all its threads.
 	Process process.Ref
-	// Delay is how long each call is held back. Zero: attached, but nothing is held back.
-	Delay time.Duration
+	// Shape says how long each call is held back. Zero: attached, but nothing is held back.
+	Shape Shape
 	// Match picks the files: those whose path contains it, as the target's /proc/PID/fd shows the path. Empty: all files.
 	Match string
 	// MaxHold ends it, whatever happens.
@@ -46,7 +46,7 @@ type Options struct {
 
 // Stats are what a Holder has done so far.
 type Stats struct {
-	// Delay is the one that holds for the next call.
+	// Delay is the one that holds for the next call, without its jitter.
 	Delay time.Duration
 	// Delayed counts the calls that were held back and let go, Waiting those that are being held back now.
 	Delayed, Waiting int
@@ -55,7 +55,10 @@ type Stats struct {
 }
 
 // Holder is a child that slows a process down.
-type Holder struct {
+type Holder struct{ tracing }
+
+// tracing is a child whose effect ends with it.
+type tracing struct {
 	child *child.Process
 	ref   process.Ref
 }
@@ -69,7 +72,7 @@ func Start(ctx context.Context, o Options) (*Holder, error) {
 	var err error
 	h.child, err = child.Start(ctx, child.Command{
 		Name: Child, MaxHold: o.MaxHold, Log: o.Log, Ready: &h.ref,
-		Args: settings{Process: o.Process, Delay: o.Delay, Match: o.Match, MaxHold: o.MaxHold},
+		Args: settings{Process: o.Process, Shape: o.Shape, Match: o.Match, MaxHold: o.MaxHold},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("slow fsync of %s: %w", o.Process, err)
@@ -79,8 +82,8 @@ func Start(ctx context.Context, o Options) (*Holder, error) {
 
 func (o Options) check() error {
 	var errs []error
-	if o.Delay < 0 {
-		errs = append(errs, fmt.Errorf("delay of fsync: %v is negative", o.Delay))
+	if err := o.Shape.check(); err != nil {
+		errs = append(errs, err)
 	}
 	if o.MaxHold <= 0 {
 		errs = append(errs, fmt.Errorf("longest hold time of a slow fsync: %v is not positive", o.MaxHold))
@@ -89,14 +92,19 @@ func (o Options) check() error {
 }
 
 // Ref names the child. To kill it is a safe way to end the effect, for those who do not have the Holder.
-func (h *Holder) Ref() process.Ref { return h.ref }
+func (h *tracing) Ref() process.Ref { return h.ref }
 
-// SetDelay changes the delay, also for calls that are being held back: it counts from the beginning of the call.
-func (h *Holder) SetDelay(ctx context.Context, d time.Duration) error {
-	if d < 0 {
-		return fmt.Errorf("delay of fsync: %v is negative", d)
+// Set changes the shape, also for calls that are being held back: it counts from the beginning of the call.
+func (h *Holder) Set(ctx context.Context, s Shape) error {
+	if err := s.check(); err != nil {
+		return err
 	}
-	return h.child.Call(ctx, request{Delay: &d}, nil)
+	return h.child.Call(ctx, request{Shape: &s}, nil)
+}
+
+// SetDelay is Set with the same delay for each call.
+func (h *Holder) SetDelay(ctx context.Context, d time.Duration) error {
+	return h.Set(ctx, Shape{Delay: d})
 }
 
 // Stats asks the child for its figures.
@@ -107,13 +115,13 @@ func (h *Holder) Stats(ctx context.Context) (Stats, error) {
 }
 
 // Done is closed when the child has ended, and with it the effect: after Stop, or earlier for the reason in Err.
-func (h *Holder) Done() <-chan struct{} { return h.child.Done() }
+func (h *tracing) Done() <-chan struct{} { return h.child.Done() }
 
 // Err says why the child ended; it wraps nothing. It is valid once Done is closed, and nil if it was asked to end.
-func (h *Holder) Err() error { return h.child.Err() }
+func (h *tracing) Err() error { return h.child.Err() }
 
 // Stop ends the effect and waits for its end. A child that does not end before ctx does is killed, which does the same.
-func (h *Holder) Stop(ctx context.Context) error {
+func (h *tracing) Stop(ctx context.Context) error {
 	stopErr := h.child.Stop(ctx)
 	select {
 	case <-h.child.Done():
@@ -123,7 +131,7 @@ func (h *Holder) Stop(ctx context.Context) error {
 	kill, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTime)
 	defer cancel()
 	if err := h.child.Kill(kill); err != nil {
-		return fmt.Errorf("end a slow fsync: %w", errors.Join(stopErr, err))
+		return fmt.Errorf("end the tracing process %s: %w", h.ref, errors.Join(stopErr, err))
 	}
 	return nil
 }

@@ -22,8 +22,13 @@ import (
 type tracer struct {
 	pid   int
 	match string
-	held  *held
-	tid   atomic.Int64 // of the thread of run
+	// Calls are held back, or, if errno is set, fail with it before the kernel begins them.
+	held   *held
+	errno  unix.Errno
+	failed *atomic.Int64
+	tid    atomic.Int64 // of the thread of run
+
+	failing map[int]bool // threads in a call that was taken away from the kernel
 }
 
 // errEnded means that the traced process has ended.
@@ -43,7 +48,7 @@ func (t *tracer) run(attached chan<- struct{}) error {
 	}
 	close(attached)
 	for {
-		for _, tid := range t.held.due(time.Now()) {
+		for _, tid := range t.held.due(time.Now()) { // none if calls fail
 			if err := resume(tid, 0); err != nil {
 				return err
 			}
@@ -63,6 +68,7 @@ func (t *tracer) run(attached chan<- struct{}) error {
 			}
 		default: // the thread has ended
 			t.held.forget(tid)
+			delete(t.failing, tid)
 		}
 	}
 }
@@ -121,7 +127,7 @@ func (t *tracer) stopped(tid int, status unix.WaitStatus) error {
 	event := int(status) >> 16
 	switch sig := status.StopSignal(); {
 	case sig == inSyscall:
-		hold, err := t.begins(tid)
+		hold, err := t.syscall(tid)
 		if err != nil || hold {
 			return err
 		}
@@ -136,29 +142,48 @@ func (t *tracer) stopped(tid int, status unix.WaitStatus) error {
 	}
 }
 
-// begins says whether a thread, stopped at a system call, begins one that is to be held back.
-func (t *tracer) begins(tid int) (bool, error) {
+// syscall handles a thread that is stopped at the beginning or end of a system call, and says whether to hold it back.
+func (t *tracer) syscall(tid int) (hold bool, err error) {
 	info, err := syscallInfo(tid)
 	if err != nil {
 		return false, err
+	}
+	if info.op == unix.PTRACE_SYSCALL_INFO_EXIT && t.failing[tid] {
+		delete(t.failing, tid)
+		t.failed.Add(1)
+		return false, ignoreEnded(setResult(tid, t.errno))
 	}
 	if info.op != unix.PTRACE_SYSCALL_INFO_ENTRY || info.arch != nativeArch || info.nr != unix.SYS_FSYNC && info.nr != unix.SYS_FDATASYNC {
 		return false, nil
 	}
 	now := time.Now()
-	if t.match != "" {
-		path, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, int32(info.args[0])))
-		if errors.Is(err, os.ErrNotExist) { // a bad file number, which the kernel will refuse, or the thread was killed
-			return false, nil
-		}
-		if err != nil {
-			return false, fmt.Errorf("file of an fsync: %w", err)
-		}
-		if !strings.Contains(path, t.match) {
-			return false, nil
-		}
+	file := int32(info.args[0])
+	if ours, err := t.matches(tid, file); err != nil || !ours {
+		return false, err
 	}
-	return t.held.hold(tid, now), nil
+	if t.errno == 0 {
+		return t.held.hold(tid, file, now), nil
+	}
+	if err := skipSyscall(tid); err != nil {
+		return false, ignoreEnded(err)
+	}
+	t.failing[tid] = true
+	return false, nil
+}
+
+// matches says whether a file of a thread is one of those asked for.
+func (t *tracer) matches(tid int, file int32) (bool, error) {
+	if t.match == "" {
+		return true, nil
+	}
+	path, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", tid, file))
+	if errors.Is(err, os.ErrNotExist) { // a bad file number, which the kernel will refuse, or the thread was killed
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("file of an fsync: %w", err)
+	}
+	return strings.Contains(path, t.match), nil
 }
 
 const (
