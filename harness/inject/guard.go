@@ -166,9 +166,13 @@ var (
 	errBye    = errors.New("the run said goodbye")
 )
 
-// Guarding is the guard process, for child.Main. It opens clusters with open.
-func Guarding(open Open) child.Func {
-	return guarding(healer{open: open, lookup: faults.Lookup, say: func(format string, a ...any) {
+// Guarding is the guard process, for child.Main. It opens clusters with open, and
+// finds faults in the catalogue.
+func Guarding(open Open) child.Func { return GuardingWith(open, faults.Lookup) }
+
+// GuardingWith is Guarding with faults of another catalogue.
+func GuardingWith(open Open, lookup func(name string) (faults.Kind, bool)) child.Func {
+	return guarding(healer{open: open, lookup: lookup, say: func(format string, a ...any) {
 		fmt.Fprintf(os.Stderr, "%s guard: %s\n", time.Now().Format(time.RFC3339Nano), fmt.Sprintf(format, a...))
 	}})
 }

@@ -335,6 +335,37 @@ func (i *Injection) Watch(ctx context.Context) {
 	}
 }
 
+// Again injects a fault that is active once more, as Watch does with a target that
+// was re-created, and sees that it bites still. It is for those who want to know
+// whether the fault bears it.
+func (i *Injection) Again(ctx context.Context) error {
+	ctx, done := i.untilStop(ctx)
+	defer done()
+	if err := i.take(ctx); err != nil {
+		return err
+	}
+	defer i.give()
+	if s := i.State(); s != Active {
+		return fmt.Errorf("inject again: it is %s: %w", s, ErrState)
+	}
+	ctx, cancel := context.WithTimeout(ctx, i.cfg.Kind.ProveWithin)
+	defer cancel()
+	err := i.cfg.Journal.act(ctx, func() error { return i.cfg.Fault.Inject(ctx, i.cfg.Env) })
+	if err != nil {
+		return fmt.Errorf("inject again: %w", err)
+	}
+	if i.cfg.Kind.Instant {
+		return nil
+	}
+	if _, err := poll(ctx, i.proof); err != nil {
+		return fmt.Errorf("injected again, %w: %w", ErrUnproven, err)
+	}
+	return nil
+}
+
+// Env is where the fault acts, with the notes that it keeps in the journal.
+func (i *Injection) Env() faults.Env { return i.cfg.Env }
+
 // watch is what Watch remembers from look to look.
 type watch struct {
 	i *Injection

@@ -90,6 +90,31 @@ func TestTargetIsRecreated(t *testing.T) {
 	})
 }
 
+func TestAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		j := newTestJournal(t)
+		guardedBy(j)
+		f := &fakeFault{}
+		i, _ := newTestInjection(t, j, "a", f)
+		if err := i.Again(t.Context()); !errors.Is(err, ErrState) || f.count("inject") != 0 {
+			t.Errorf("before Start: %v, %d injections", err, f.count("inject"))
+		}
+		if err := i.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := i.Again(t.Context()); err != nil || f.count("inject") != 2 || !f.broken() {
+			t.Errorf("%v, %d injections, broken %v", err, f.count("inject"), f.broken())
+		}
+		f.isBlind = yes
+		if err := i.Again(t.Context()); !errors.Is(err, ErrUnproven) {
+			t.Errorf("not seen: %v", err)
+		}
+		if err := i.Stop(t.Context()); err != nil || f.broken() {
+			t.Errorf("%v, broken %v", err, f.broken())
+		}
+	})
+}
+
 func TestOneBadLookIsNoLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		j := newTestJournal(t)
