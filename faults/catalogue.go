@@ -13,6 +13,7 @@ func Catalogue() []Kind {
 		podEvict,
 		pdbBlock,
 		apiserverBadCert,
+		apiserverOverload,
 	}
 }
 

@@ -30,7 +30,6 @@ var pdbBlock = Kind{
 	Mechanism:   "where pods have a budget that the run made, it is set to minAvailable 2147483647; where none has one, such a budget is made",
 	Undo:        "the guard, or gameday heal, puts the old numbers back, or removes the budget that was made",
 	Roles:       []clusters.Role{clusters.ControlPlane, clusters.Worker},
-	Needs:       []clusters.Capability{clusters.CapProcesses},
 	Cost:        Cost{Nodes: 1},
 	ProveWithin: time.Minute,
 	GoneWithin:  3 * time.Minute,
