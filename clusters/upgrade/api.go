@@ -137,8 +137,10 @@ func (a *api) until(ctx context.Context, what string, do func(context.Context, k
 	return nil
 }
 
+// answered tells an answer from a failure. Forbidden is none: an API server that
+// has just started says so until it has read its roles.
 func answered(err error) bool {
-	return apierrors.IsNotFound(err) || apierrors.IsForbidden(err) || apierrors.IsConflict(err) ||
+	return apierrors.IsNotFound(err) || apierrors.IsConflict(err) ||
 		apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsTooManyRequests(err)
 }
 

@@ -374,7 +374,7 @@ func (n *fakeNode) Exec(ctx context.Context, c clusters.Command) error {
 		out = io.Discard
 	}
 	switch {
-	case c.Argv[0] == "crictl":
+	case c.Argv[0] == "sh" && strings.Contains(c.Argv[2], "crictl images"):
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		type image struct {
@@ -386,7 +386,9 @@ func (n *fakeNode) Exec(ctx context.Context, c clusters.Command) error {
 		for name := range n.images {
 			list.Images = append(list.Images, image{RepoTags: []string{name}})
 		}
-		return json.NewEncoder(out).Encode(list)
+		b, err := json.Marshal(list)
+		n.files[c.Argv[3]] = b
+		return err
 	case c.Argv[0] == "sha256sum":
 		n.mu.Lock()
 		defer n.mu.Unlock()
@@ -412,7 +414,7 @@ func (n *fakeNode) Exec(ctx context.Context, c clusters.Command) error {
 		return n.setKubelet(ctx, to)
 	case c.Argv[0] == "kubectl":
 		if denied {
-			return n.exit(c, "forbidden")
+			return n.exit(c, "Error from server (Forbidden): no relationship found between node and this object")
 		}
 		return nil
 	case c.Argv[0] == "kill":
@@ -430,7 +432,7 @@ func (n *fakeNode) Exec(ctx context.Context, c clusters.Command) error {
 		n.sums[c.Argv[3]] = hex.EncodeToString(h.Sum(nil))
 		return nil
 	case c.Argv[0] == "sh" && strings.HasPrefix(c.Argv[2], "ls "):
-		io.WriteString(out, procs)
+		io.WriteString(out, procs+"\n"+listed)
 		return nil
 	case c.Argv[0] == "sh" && strings.HasPrefix(c.Argv[2], "tr "):
 		io.WriteString(out, args)

@@ -70,7 +70,9 @@ func (*kubeadm) Steps(places []Place, o Options) []Step {
 			}
 			part(partKubeadm)
 			newKubeadm()
-			do("%s  # until it answers %d times in a row, <= %s", strings.Join(allowedArgv(), " "), allowedTimes, allowedBound)
+			for _, name := range configMaps() {
+				do("%s  # until both answer %d times in a row, <= %s", strings.Join(allowedArgv(name), " "), allowedTimes, allowedBound)
+			}
 			do("%s", strings.Join(kubeadmArgv(o.To, false), " "))
 			s.Bound += workerBound + allowedBound
 		}
@@ -116,12 +118,15 @@ func restartArgv() []string { return []string{"systemctl", "restart", "kubelet"}
 // kubernetes/kubeadm kinder/pkg/cluster/manager/actions/kubeadm-upgrade.go.
 const allowedTimes = 5
 
-func allowedArgv() []string {
+func allowedArgv(name string) []string {
 	return []string{
 		"kubectl", "--kubeconfig=/etc/kubernetes/kubelet.conf", "--request-timeout=2s",
-		"--namespace=kube-system", "get", "configmaps", "kubeadm-config", "kubelet-config", "--output=name",
+		"get", "--raw=/api/v1/namespaces/kube-system/configmaps/" + name,
 	}
 }
+
+// configMaps are those that kubeadm reads on a worker.
+func configMaps() []string { return []string{"kubeadm-config", "kubelet-config"} }
 
 // run is one call of Run.
 type run struct {

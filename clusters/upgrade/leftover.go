@@ -2,6 +2,7 @@ package upgrade
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -39,7 +40,9 @@ func (s *stepRun) leftover(ctx context.Context) error {
 	}
 	for _, sig := range []string{"-TERM", "-KILL"} {
 		for _, p := range procs {
-			if err := s.command(ctx, time.Minute, []string{"kill", sig, p.pid}); err != nil {
+			// One that has ended meanwhile makes kill fail: the look below decides.
+			var failed *clusters.ExitError
+			if err := s.command(ctx, time.Minute, []string{"kill", sig, p.pid}); err != nil && !errors.As(err, &failed) {
 				return err
 			}
 		}
@@ -69,10 +72,13 @@ func (p process) ours() bool { return strings.Contains(p.args, " "+stage+"/") }
 // execute.
 func kubeadms(ctx context.Context, n clusters.Node) ([]process, error) {
 	// Each line ends in "/proc/PID/exe -> FILE"; processes that end meanwhile
-	// make ls fail, which says nothing.
-	out, err := clusters.Output(ctx, n, "sh", "-c", "ls -l /proc/[0-9]*/exe 2>/dev/null || true")
+	// make ls fail, which says nothing. A list that is cut short would hide one.
+	out, err := clusters.Output(ctx, n, "sh", "-c", "ls -l /proc/[0-9]*/exe 2>/dev/null; echo "+listed)
 	if err != nil {
 		return nil, err
+	}
+	if !strings.HasSuffix(strings.TrimSpace(string(out)), listed) {
+		return nil, fmt.Errorf("%s: the list of its processes is cut short", n.Name())
 	}
 	var procs []process
 	for _, pid := range kubeadmPIDs(string(out)) {
@@ -86,6 +92,9 @@ func kubeadms(ctx context.Context, n clusters.Node) ([]process, error) {
 	}
 	return procs, nil
 }
+
+// listed ends the list of processes.
+const listed = "that is all"
 
 func kubeadmPIDs(listing string) []string {
 	var out []string

@@ -279,7 +279,7 @@ func TestProbePodAndKubelet(t *testing.T) {
 	}
 }
 
-func TestReadyStatic(t *testing.T) {
+func TestRunningStatic(t *testing.T) {
 	pod := func(name, source string, ready bool, running bool) corev1.Pod {
 		p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{"kubernetes.io/config.source": source}}}
 		st := corev1.ContainerStatus{Ready: ready}
@@ -291,11 +291,11 @@ func TestReadyStatic(t *testing.T) {
 	}
 	none := pod("kube-scheduler-n", "file", true, true)
 	none.Status.ContainerStatuses = nil // new to the kubelet, no container yet
-	got := readyStatic([]corev1.Pod{
+	got := runningStatic([]corev1.Pod{
 		pod("etcd-n", "file", true, true), pod("kube-apiserver-n", "file", false, true),
 		pod("kube-controller-manager-n", "file", true, false), none, pod("kube-proxy-n", "api", true, true),
 	}, "n")
-	if d := cmp.Diff(map[string]bool{etcd: true, apiServer: false, controllerManager: false}, got); d != "" {
+	if d := cmp.Diff(map[string]bool{etcd: true, apiServer: true, controllerManager: false}, got); d != "" {
 		t.Error(d)
 	}
 }

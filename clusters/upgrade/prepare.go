@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"slices"
 	"strings"
 
@@ -112,7 +113,16 @@ func (r *run) loadArchive(ctx context.Context, n clusters.Node, archive string) 
 
 // lacks lists, sorted, the images that the node's container runtime has not.
 func lacks(ctx context.Context, n clusters.Node, want map[string]string) ([]string, error) {
-	out, err := clusters.Output(ctx, n, "crictl", "images", "-o", "json")
+	// By a file: the end of long output can be lost on its way through the engine.
+	files, ok := n.(clusters.Files)
+	if !ok {
+		return nil, fmt.Errorf("%s cannot read files (capability %s)", n.Name(), clusters.CapFiles)
+	}
+	listing := path.Join(stage, "images.json")
+	if _, err := clusters.Output(ctx, n, "sh", "-c", `mkdir -p "$(dirname "$0")" && crictl images -o json >"$0"`, listing); err != nil {
+		return nil, fmt.Errorf("images on %s: %w", n.Name(), err)
+	}
+	out, err := files.ReadFile(ctx, listing)
 	if err != nil {
 		return nil, fmt.Errorf("images on %s: %w", n.Name(), err)
 	}

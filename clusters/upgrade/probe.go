@@ -177,16 +177,33 @@ func (p *probes) pod(ctx context.Context, component string) (sighting, error) {
 		return sighting{}, err
 	}
 	st := pod.Status.ContainerStatuses[0]
-	s := sighting{version: v, well: st.Ready && st.State.Running != nil && pod.DeletionTimestamp == nil}
+	s := sighting{version: v}
+	if st.State.Running != nil && pod.DeletionTimestamp == nil {
+		s.well = st.Ready || p.healthy(ctx, component)
+	}
 	switch {
-	case s.well:
+	case s.well && st.Ready:
 		s.seen = "container runs " + st.Image + ", ready"
+	case s.well:
+		s.seen = "container runs " + st.Image + ", /healthz ok"
 	case st.State.Waiting != nil:
 		s.seen = fmt.Sprintf("container of %s waits: %s", v, st.State.Waiting.Reason)
 	default:
 		s.seen = "container of " + v + " is not ready"
 	}
 	return s, nil
+}
+
+// healthPorts are where the components without a port on the network serve
+// /healthz, on the node's loopback:
+// k8s.io/kubernetes@v1.37.0 cmd/kubeadm/app/phases/controlplane/manifests.go.
+var healthPorts = map[string]string{controllerManager: "10257", scheduler: "10259"}
+
+// healthy asks the component itself. The kubelet would say so 10 to 20 s later:
+// its startup probe first waits for 10 s, and tries each 10 s.
+func (p *probes) healthy(ctx context.Context, component string) bool {
+	_, err := clusters.Output(ctx, p.node, "curl", "-skf", "-m", "2", "-o", "/dev/null", "https://127.0.0.1:"+healthPorts[component]+"/healthz")
+	return err == nil
 }
 
 // kubelet looks at what the node's kubelet says of itself and, on a control
@@ -211,6 +228,13 @@ func (p *probes) kubelet(ctx context.Context) (sighting, error) {
 			return s, nil
 		}
 	}
+	for c := range healthPorts {
+		if !p.healthy(ctx, c) {
+			s.well = false
+			s.seen += "; " + c + " is not healthy yet"
+			return s, nil
+		}
+	}
 	for _, look := range []func(context.Context) (sighting, error){p.member, p.server} {
 		served, err := look(ctx)
 		if err != nil {
@@ -232,7 +256,7 @@ func (p *probes) reported(ctx context.Context) (sighting, error) {
 	return sighting{version: v, well: r == string(corev1.ConditionTrue), seen: fmt.Sprintf("kubelet reports %s, node Ready=%s", v, r)}, nil
 }
 
-// running asks the kubelet itself which of its static pods are ready. The API
+// running asks the kubelet itself which of its static pods run. The API
 // would answer with mirror pods, which lag behind and may be of the kubelet
 // before.
 func (p *probes) running(ctx context.Context) (map[string]bool, error) {
@@ -247,12 +271,12 @@ func (p *probes) running(ctx context.Context) (map[string]bool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pods of the kubelet on %s: %w", p.node.Name(), err)
 	}
-	return readyStatic(pods.Items, p.node.Name()), nil
+	return runningStatic(pods.Items, p.node.Name()), nil
 }
 
-// readyStatic are the components among a kubelet's own pods that are static
-// pods with a running, ready container.
-func readyStatic(pods []corev1.Pod, node string) map[string]bool {
+// runningStatic are the components among a kubelet's own pods that are static
+// pods with a running container.
+func runningStatic(pods []corev1.Pod, node string) map[string]bool {
 	out := map[string]bool{}
 	for _, pod := range pods {
 		st := pod.Status.ContainerStatuses
@@ -260,7 +284,7 @@ func readyStatic(pods []corev1.Pod, node string) map[string]bool {
 		if pod.Annotations["kubernetes.io/config.source"] != "file" || len(st) == 0 {
 			continue
 		}
-		out[strings.TrimSuffix(pod.Name, "-"+node)] = st[0].Ready && st[0].State.Running != nil
+		out[strings.TrimSuffix(pod.Name, "-"+node)] = st[0].State.Running != nil
 	}
 	return out
 }

@@ -198,8 +198,10 @@ func (s *stepRun) parts(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.runKubelet(ctx); err != nil {
-		return err
+	if len(s.track.missing(kubelet)) > 0 { // an earlier attempt may have come further
+		if err := s.runKubelet(ctx); err != nil {
+			return err
+		}
 	}
 	if drain {
 		return s.filled(ctx)
@@ -274,9 +276,13 @@ func (s *stepRun) isFirst(ctx context.Context) (bool, error) {
 func (s *stepRun) allowed(ctx context.Context) error {
 	row := 0
 	err := poll(ctx, allowedBound, probeEvery, func(ctx context.Context) bool {
-		if err := s.exec.Exec(ctx, clusters.Command{Argv: allowedArgv()}); err != nil {
-			row = 0
-			return false
+		for _, name := range configMaps() {
+			if err := s.exec.Exec(ctx, clusters.Command{Argv: allowedArgv(name)}); err != nil {
+				row = 0
+				// No answer is no refusal: kubeadm itself waits for the API.
+				var refused *clusters.ExitError
+				return errors.As(err, &refused) && !strings.Contains(refused.Output, "(Forbidden)")
+			}
 		}
 		row++
 		return row == allowedTimes
