@@ -16,9 +16,10 @@ import (
 
 // Terminal shows a run while it goes: one line for each thing that happens,
 // with the time since the run began. It is fed by the history's hook, so what
-// it shows is what is recorded.
+// it shows is what is recorded. Nobody ever waits for the terminal but Flush and
+// Verdict, and they for 5 s at most.
 type Terminal struct {
-	w     io.Writer
+	lines *queue
 	color bool
 
 	mu      sync.Mutex
@@ -44,7 +45,7 @@ type outage struct {
 // NewTerminal writes to w; color only if w is a terminal.
 func NewTerminal(w io.Writer, color bool) *Terminal {
 	return &Terminal{
-		w: w, color: color, began: time.Now(),
+		lines: &queue{w: w}, color: color, began: time.Now(),
 		series: map[int]history.Series{}, outages: map[int]*outage{},
 		asked: map[string]time.Duration{}, healing: map[string]time.Duration{}, running: map[string]bool{}, stages: map[string]time.Duration{},
 	}
@@ -64,7 +65,7 @@ const (
 	bold   = "1"
 )
 
-// line prints one line; it is called with mu held.
+// line queues one line; it is called with mu held.
 func (t *Terminal) line(at time.Duration, word, text, color string) {
 	at = max(at, 0)
 	stamp := fmt.Sprintf("%d:%02d", int(at.Minutes()), int(at.Seconds())%60)
@@ -72,8 +73,11 @@ func (t *Terminal) line(at time.Duration, word, text, color string) {
 	if t.color && color != "" {
 		word = "\x1b[" + color + "m" + word + "\x1b[0m"
 	}
-	fmt.Fprintf(t.w, "%6s  %s %s\n", stamp, word, text)
+	t.lines.put(fmt.Sprintf("%6s  %s %s\n", stamp, word, text))
 }
+
+// Flush waits until what was to be shown is, within its bound.
+func (t *Terminal) Flush() { t.lines.flush(flushWithin) }
 
 // Event shows what is worth a line.
 func (t *Terminal) Event(e history.Event) {
@@ -227,6 +231,7 @@ func (t *Terminal) notOver(at time.Duration) {
 // Verdict shows the last lines: the verdict, why, where the report is, and how
 // to run it again.
 func (t *Terminal) Verdict(d slo.Document, dir, rerun string) {
+	defer t.Flush()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	at := time.Since(t.began)

@@ -31,11 +31,13 @@ func TestTerminalSay(t *testing.T) {
 	var out bytes.Buffer
 	term := NewTerminal(&out, true)
 	term.Say("waiting <= %s for %s", time.Minute, "Ready") // before the run has begun
+	term.Flush()
 	if want := "  0:00           waiting <= 1m0s for Ready\n"; out.String() != want {
 		t.Errorf("%q, want %q", &out, want)
 	}
 	out.Reset()
 	term.Event(history.Event{Run: &history.Run{ID: "x", Began: time.Now()}})
+	term.Flush()
 	if !strings.Contains(out.String(), "\x1b[1mrun     \x1b[0m") {
 		t.Errorf("no colour on a terminal: %q", &out)
 	}
@@ -99,6 +101,7 @@ func TestTerminalOutages(t *testing.T) {
 				term.Event(after(s.ms, history.Event{Sample: &history.Sample{Series: 1, OK: s.ok, Late: s.late, Err: s.err}}))
 			}
 			term.Event(after(5000, history.Event{End: &history.End{}}))
+			term.Flush()
 			want := strings.Join(tc.want, "\n")
 			if got := strings.TrimSuffix(out.String(), "\n"); got != want {
 				t.Errorf("got  %q\nwant %q", got, want)

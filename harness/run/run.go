@@ -94,6 +94,7 @@ type runner struct {
 // the harness; what the run found is in the result.
 func Run(ctx context.Context, cfg Config) (Result, error) {
 	res := Result{Dir: cfg.Dir}
+	defer cfg.Terminal.Flush()
 	files, err := openFiles(cfg)
 	if err != nil {
 		return res, err

@@ -202,6 +202,7 @@ func TestClusterWithStuckFaultIsKept(t *testing.T) {
 	if err := errors.Join(r.remove(t.Context()), f.close()); err != nil || slices.Contains(s.calls, "delete") {
 		t.Errorf("%v, %v", err, s.calls)
 	}
+	cfg.Terminal.Flush()
 	if !strings.Contains(out.String(), "gameday heal") {
 		t.Errorf("it does not say how to go on: %s", &out)
 	}
