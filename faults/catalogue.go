@@ -4,7 +4,11 @@ package faults
 func Catalogue() []Kind {
 	return []Kind{
 		apiserverKill,
+		apiserverKillInTurn,
+		apiserverStop,
+		apiserverPause,
 		etcdStop,
+		etcdPause,
 		etcdReplace,
 		networkPartition,
 		diskSlowFsync,
@@ -14,6 +18,21 @@ func Catalogue() []Kind {
 		pdbBlock,
 		apiserverBadCert,
 		apiserverOverload,
+		controllerManagerKill,
+		controllerManagerPause,
+		controllerManagerCrashLoop,
+		schedulerKill,
+		schedulerPause,
+		schedulerCrashLoop,
+		kubeletStop,
+		kubeletKill,
+		kubeletPause,
+		containerdKill,
+		nodeFreeze,
+		nodePowerOff,
+		nodeHang,
+		loadbalancerKill,
+		loadbalancerPause,
 	}
 }
 
