@@ -206,6 +206,14 @@ func startDaemon(ctx context.Context, say clusters.Say) error {
 	if err != nil {
 		return err
 	}
+	// One that we started before and that lives is slow, not gone: a second one
+	// would die on its pid file, and be remembered in the place of the first.
+	if p, ok := startedBefore(record); ok && p.alive() {
+		say("docker: waiting <= %s for the dockerd that was started before (pid %d)", startBound, p.pid)
+		ctx, cancel := context.WithTimeout(ctx, startBound)
+		defer cancel()
+		return poll(ctx, func() error { return answers(ctx) })
+	}
 	logPath := filepath.Join(filepath.Dir(record), "dockerd.log")
 	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
@@ -254,6 +262,16 @@ func startDaemon(ctx context.Context, say clusters.Say) error {
 		}
 		return answers(ctx)
 	})
+}
+
+// startedBefore is the daemon that is remembered, if any.
+func startedBefore(record string) (process, bool) {
+	body, err := os.ReadFile(record)
+	var s startedFile
+	if err != nil || json.Unmarshal(body, &s) != nil {
+		return process{}, false
+	}
+	return process{s.PID, s.Start}, true
 }
 
 // errOrExit names the end of a process that ended with exit code 0.

@@ -104,6 +104,10 @@ func (d disk) create(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Others than root may look for their clusters there.
+	if err := os.MkdirAll(filepath.Dir(d.dir), 0o755); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(d.data(), 0o700); err != nil {
 		return err
 	}
@@ -244,8 +248,28 @@ func removeDisks(ctx context.Context, root, cluster string) error {
 		if err := errors.Join(d.thaw(), d.detach(ctx)); err != nil {
 			return fmt.Errorf("removing the disk %s: %w", d.dir, err)
 		}
+		// What is mounted there, whatever it is, must not be emptied.
+		if err := d.bare(); err != nil {
+			return fmt.Errorf("removing the disk %s: %w", d.dir, err)
+		}
 	}
 	return os.RemoveAll(filepath.Join(root, cluster))
+}
+
+// bare says that nothing is mounted at the disk's place.
+func (d disk) bare() error {
+	at, err := deviceOf(d.mount())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	below, berr := deviceOf(d.dir)
+	if err := errors.Join(err, berr); err != nil {
+		return err
+	}
+	if at != below {
+		return fmt.Errorf("something is mounted at %s still: unmount it", d.mount())
+	}
+	return nil
 }
 
 // diskNode is a control plane on this machine whose etcd has a disk of its own.
