@@ -170,7 +170,7 @@ func newTestVerifier(t *testing.T) *Verifier {
 	v := &Verifier{cfg: Config{Cluster: testCluster(), Run: "r", Dir: t.TempDir(), Seed: 1, Say: t.Logf}, tries: map[string]int{}}
 	v.whole = func(context.Context, time.Duration) error { return nil }
 	v.facts = func(context.Context, faults.Kind, faults.Target) (faults.Facts, error) { return faults.Facts{}, nil }
-	v.settleFor = 2 * time.Second
+	v.settleFor, v.hold = time.Second, 50*time.Millisecond
 	v.take = func(context.Context) (Snapshot, error) {
 		list, err := os.ReadDir(dir)
 		s := Snapshot{}

@@ -54,6 +54,7 @@ type VictimArgs struct {
 	Nodes                       []string
 	// Until is the state that is reported.
 	Until string
+	Hold  time.Duration
 	Lease time.Duration
 }
 
@@ -119,12 +120,12 @@ func (args VictimArgs) live(ctx context.Context, c *child.Conn, t Trial, cl clus
 	if err := in.Start(ctx); err != nil {
 		return err
 	}
-	window, cancel := context.WithTimeout(ctx, hold)
+	window, cancel := context.WithTimeout(ctx, args.Hold)
 	in.Watch(window)
 	cancel()
 	if t.Kind.Instant {
 		// It has no length: a moment of its being held is one of waiting.
-		if err := pause(ctx, hold); err != nil {
+		if err := pause(ctx, args.Hold); err != nil {
 			return err
 		}
 	}
@@ -202,12 +203,12 @@ func (v *Verifier) kill(ctx context.Context, t Trial, m Moment, targets []cluste
 	defer log.Close()
 	args := VictimArgs{
 		Provider: v.cfg.Cluster.Provider(), Cluster: v.cfg.Cluster.Name(), Run: v.cfg.Run + "-" + id, Dir: dir,
-		Trial: t.Name, Until: m.State, Lease: inject.DefaultLease,
+		Trial: t.Name, Until: m.State, Hold: v.hold, Lease: inject.DefaultLease,
 	}
 	for _, n := range targets {
 		args.Nodes = append(args.Nodes, n.Name())
 	}
-	start, cancel := context.WithTimeout(ctx, startWithin+t.Kind.ProveWithin+hold)
+	start, cancel := context.WithTimeout(ctx, startWithin+t.Kind.ProveWithin+v.hold)
 	defer cancel()
 	p, err := child.Start(start, child.Command{Name: VictimEntry, Args: args, Log: log, Ready: &k.State})
 	if err != nil {

@@ -94,8 +94,12 @@ func nodeSnapshot(ctx context.Context, n clusters.Node, s Snapshot) error {
 		return err
 	}
 	where := clusters.Place(n)
+	groups, err := groupsOf(pid)
+	if err != nil {
+		return err
+	}
 	errs := []error{
-		mountLines(pid, where, s), fileLines(pid, where, s), cgroupLines(pid, where, s), processLines(pid, where, s),
+		mountLines(pid, where, s), fileLines(pid, where, s), cgroupLines(groups, where, s), processLines(groups, where, s),
 	}
 	if net, ok := n.(clusters.Network); ok {
 		link, err := net.Link(ctx)

@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"strings"
 
-	"gameday/faults/mechanism/process"
+	"golang.org/x/sys/unix"
 )
 
 // hashed are files and folders whose contents a fault may change and must put back.
@@ -108,19 +108,6 @@ func ignoreGone(err error) error {
 	return err
 }
 
-// inside are the processes of a node.
-func inside(init int) ([]int, error) {
-	refs, err := process.Find(init, func([]string) bool { return true })
-	if err != nil {
-		return nil, err
-	}
-	var out []int
-	for _, r := range refs {
-		out = append(out, r.PID)
-	}
-	return out, nil
-}
-
 // limits are the files of control groups by which a fault takes something away, of
 // cgroup v1 and v2: linux Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst.
 var limits = []string{
@@ -137,15 +124,26 @@ var ids = regexp.MustCompile(`[0-9a-f]{64}|[0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f
 // cgroupLines are the limits of a node's own control groups, and of those inside it
 // without the ids of pods and containers. What holds for the pods is not told by
 // node: pods move.
-func cgroupLines(pid int, where string, s Snapshot) error {
+func cgroupLines(groups []string, where string, s Snapshot) error {
+	for _, g := range groups {
+		if err := limitLines(g, where, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// groupsOf are the folders of a node's control groups, one in each hierarchy.
+func groupsOf(pid int) ([]string, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	mounts, err := mountsOf("self")
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var out []string
 	for l := range strings.Lines(string(b)) {
 		// hierarchy:controllers:path, cgroups(7).
 		part := strings.SplitN(strings.TrimSpace(l), ":", 3)
@@ -153,18 +151,37 @@ func cgroupLines(pid int, where string, s Snapshot) error {
 			continue
 		}
 		dir, ok := hierarchy(mounts, part[1])
-		if !ok {
-			continue
-		}
-		top := nodeGroup(part[2])
-		if top == "/" {
-			continue // not a group of its own
-		}
-		if err := limitLines(path.Join(dir, top), where, s); err != nil {
-			return err
+		if top := nodeGroup(part[2]); ok && top != "/" { // else it has no group of its own
+			out = append(out, path.Join(dir, top))
 		}
 	}
-	return nil
+	return out, nil
+}
+
+// inside are the processes in control groups and below them. A process that moved
+// in one hierarchy is still found in another.
+func inside(groups []string) ([]string, error) {
+	var out []string
+	for _, g := range groups {
+		err := fs.WalkDir(os.DirFS(g), ".", func(name string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return ignoreGone(err)
+			}
+			if d.Name() != "cgroup.procs" {
+				return nil
+			}
+			b, err := os.ReadFile(path.Join(g, name))
+			if errors.Is(err, unix.ENODEV) { // the group was removed just now
+				return nil
+			}
+			out = append(out, strings.Fields(string(b))...)
+			return ignoreGone(err)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return sorted(out), nil
 }
 
 // hierarchy is where one is mounted on this machine: by a controller (v1), or the

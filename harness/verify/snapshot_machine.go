@@ -147,22 +147,26 @@ func statusOf(dir, field string) string {
 }
 
 // processLines are the processes of a node that are traced or stopped.
-func processLines(init int, where string, s Snapshot) error {
-	pids, err := inside(init)
+func processLines(groups []string, where string, s Snapshot) error {
+	pids, err := inside(groups)
 	if err != nil {
 		return err
 	}
 	for _, pid := range pids {
-		dir := "/proc/" + strconv.Itoa(pid)
-		name := statusOf(dir, "Name")
-		if t := statusOf(dir, "TracerPid"); t != "" && t != "0" {
-			s.add(where, "process %s is traced", name)
-		}
-		if st := statusOf(dir, "State"); strings.HasPrefix(st, "T") || strings.HasPrefix(st, "t") {
-			s.add(where, "process %s is stopped (%s)", name, st)
-		}
+		stateLines(pid, where, s)
 	}
 	return nil
+}
+
+func stateLines(pid, where string, s Snapshot) {
+	dir := "/proc/" + pid
+	name := statusOf(dir, "Name")
+	if t := statusOf(dir, "TracerPid"); t != "" && t != "0" {
+		s.add(where, "process %s is traced", name)
+	}
+	if st := statusOf(dir, "State"); strings.HasPrefix(st, "T") || strings.HasPrefix(st, "t") {
+		s.add(where, "process %s is stopped (%s)", name, st)
+	}
 }
 
 // mount is a line of mountinfo: proc_pid_mountinfo(5).

@@ -239,7 +239,7 @@ func (v *Verifier) live(ctx context.Context, t Trial, targets []clusters.Node, r
 	}
 	err = in.Start(ctx)
 	if err == nil {
-		err = v.hold(ctx, t, targets, in, s)
+		err = v.keep(ctx, t, targets, in, s)
 	} else {
 		err = started(err)
 	}
@@ -291,14 +291,14 @@ func started(err error) error {
 	return failed("not injected: %w", err)
 }
 
-// hold keeps a proven fault for a while, and injects it once more.
-func (v *Verifier) hold(ctx context.Context, t Trial, targets []clusters.Node, in *inject.Injection, s *steps) error {
+// keep holds a proven fault for a while, and injects it once more.
+func (v *Verifier) keep(ctx context.Context, t Trial, targets []clusters.Node, in *inject.Injection, s *steps) error {
 	p, _ := s.find("proven")
 	var errs []error
 	if p.Control == "" && !everybody(t.Kind, targets, v.cfg.Cluster.Nodes()) {
 		errs = append(errs, failed("its proof names no control, although somebody is left out"))
 	}
-	window, cancel := context.WithTimeout(ctx, hold)
+	window, cancel := context.WithTimeout(ctx, v.hold)
 	in.Watch(window)
 	cancel()
 	if lost, ok := s.find("lost"); ok {

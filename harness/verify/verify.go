@@ -145,8 +145,8 @@ type Verifier struct {
 	whole func(ctx context.Context, bound time.Duration) error
 	take  func(ctx context.Context) (Snapshot, error)
 	facts func(ctx context.Context, k faults.Kind, t faults.Target) (faults.Facts, error)
-	// settleFor is settleWithin.
-	settleFor time.Duration
+	// hold and settleWithin of this verification.
+	hold, settleFor time.Duration
 	// tries counts how often a trial was tried: an injection's name is used once.
 	tries map[string]int
 }
@@ -157,7 +157,7 @@ func New(ctx context.Context, cfg Config) (*Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &Verifier{cfg: cfg, client: client, settleFor: settleWithin, tries: map[string]int{}}
+	v := &Verifier{cfg: cfg, client: client, hold: hold, settleFor: settleWithin, tries: map[string]int{}}
 	v.whole = func(ctx context.Context, bound time.Duration) error {
 		return gate.Wait(ctx, "the cluster to be whole", bound, func(ctx context.Context) string {
 			return gate.All(ctx, cfg.Cluster, client)

@@ -33,7 +33,11 @@ func TestTry(t *testing.T) {
 		{"unsupported", NotAvailable, "unsupported operation"},
 	} {
 		t.Run(tc.defect, func(t *testing.T) {
-			row := newTestVerifier(t).Try(t.Context(), fakeTrial(t, tc.defect))
+			v := newTestVerifier(t)
+			if tc.defect == "does not last" {
+				v.hold = hold // two looks
+			}
+			row := v.Try(t.Context(), fakeTrial(t, tc.defect))
 			if row.Verdict != tc.want || !strings.Contains(row.Reason, tc.reason) {
 				t.Errorf("%s %q, want %s %q", row.Verdict, row.Reason, tc.want, tc.reason)
 			}
@@ -88,6 +92,7 @@ func TestNotAvailable(t *testing.T) {
 
 func TestInterrupted(t *testing.T) {
 	v := newTestVerifier(t)
+	v.hold = hold
 	ctx, cancel := context.WithCancel(t.Context())
 	tr := fakeTrial(t, "")
 	time.AfterFunc(1500*time.Millisecond, cancel) // while it is held
