@@ -117,15 +117,17 @@ func (m *maker) stages(steps []upgrade.Step) ([]Step, error) {
 	stage := func(id string, bound time.Duration, text string, args ...any) Step {
 		return Step{Kind: KindStage, ID: id, Bound: Duration(bound), Text: fmt.Sprintf(text, args...)}
 	}
-	out := []Step{stage("prepare", BoundPrepare, "the machine, and the node image of %s", s.Cluster.Version)}
+	images := "the node image of " + s.Cluster.Version
 	if s.Upgrade != nil {
-		out = append(out, stage("images", BoundImages, "binaries and images of %s", s.Upgrade.To))
+		images += ", binaries and images of " + s.Upgrade.To
 	}
-	out = append(out,
+	out := []Step{
+		stage("prepare", BoundPrepare, "the machine: Docker"),
+		stage("images", BoundImages, "%s", images),
 		stage("create", BoundCreate, "%d control planes + %d workers, every node Ready", s.Cluster.ControlPlanes, s.Cluster.Workers),
 		stage("workload", BoundWorkload, "%s", workload(s.Workload)),
 		stage("steady", s.Steady+BoundSteady, "all well for %s before anything is broken", short(s.Steady)),
-	)
+	}
 	body, err := m.body(steps)
 	if err != nil {
 		return nil, err

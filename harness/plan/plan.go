@@ -24,15 +24,15 @@ const APIVersion = "gameday/v1alpha1"
 // The bounds of the stages that a scenario does not bound itself. A run that
 // gets to one of them ends; on a machine in good order each takes a fraction.
 const (
-	BoundPrepare  = 10 * time.Minute // Docker, the images to create the cluster of
-	BoundImages   = 40 * time.Minute // a node image from source takes 12 min on 2 cores
-	BoundCreate   = 10 * time.Minute // 66 s for 3+2 nodes on 2 cores
+	BoundPrepare  = 10 * time.Minute // Docker, which may have to be installed
+	BoundImages   = 60 * time.Minute // two; a node image from source takes 12 min on 2 cores
+	BoundCreate   = 20 * time.Minute // 66 s for 3+2 nodes on 2 cores; kind itself is given 15 min, then undone
 	BoundWorkload = 5 * time.Minute
 	BoundSteady   = 5 * time.Minute  // beside the steady time itself
 	BoundHeal     = 10 * time.Minute // kubelet may wait 5 min to restart a crashed static pod
 	BoundFinal    = 2 * time.Minute
 	BoundCollect  = 3 * time.Minute
-	BoundDelete   = 2 * time.Minute
+	BoundDelete   = 3 * time.Minute // as clusters/kind's own
 )
 
 // The bounds of a plan: one that is larger is refused.
@@ -132,7 +132,7 @@ type Injection struct {
 // Waits are the faults that must be proven gone before the fault is injected.
 func (p *Plan) Waits(fault string) []string {
 	var out []string
-	p.each(func(s *Step) {
+	p.Each(func(s *Step) {
 		if s.Fault != nil && s.Fault.ID == fault {
 			out = s.Fault.Waits
 		}
@@ -144,7 +144,7 @@ func (p *Plan) Waits(fault string) []string {
 // and before the next one begins.
 func (p *Plan) Gone(phase string) []string {
 	var out []string
-	p.each(func(s *Step) {
+	p.Each(func(s *Step) {
 		if s.Kind != KindFault && s.ID == phase {
 			out = s.Gone
 		}
@@ -152,7 +152,8 @@ func (p *Plan) Gone(phase string) []string {
 	return out
 }
 
-func (p *Plan) each(f func(*Step)) {
+// Each calls f with every step, in order.
+func (p *Plan) Each(f func(*Step)) {
 	var walk func([]Step)
 	walk = func(list []Step) {
 		for i := range list {

@@ -274,7 +274,7 @@ func TestSameSeedSamePlan(t *testing.T) {
 		if diff := cmp.Diff(first, &back); diff != "" {
 			t.Fatalf("seed %d: read back -want +got:\n%s", seed, diff)
 		}
-		first.each(func(st *Step) {
+		first.Each(func(st *Step) {
 			if st.Fault != nil && st.Fault.ID == "a" {
 				seen[st.Fault.Target] = true
 			}

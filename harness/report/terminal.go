@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gameday/harness/history"
+	"gameday/harness/plan"
 	"gameday/harness/sample"
 	"gameday/harness/slo"
 )
@@ -56,6 +57,21 @@ func (t *Terminal) Say(format string, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.line(time.Since(t.began), "", fmt.Sprintf(format, args...), "")
+}
+
+// Plan shows how large the run is and how long it may take.
+func (t *Terminal) Plan(p *plan.Plan) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var faults int
+	p.Each(func(s *plan.Step) {
+		if s.Fault != nil {
+			faults++
+		}
+	})
+	b := p.Budget
+	t.line(time.Since(t.began), "plan", fmt.Sprintf("%d steps, %d faults, at most %s; away at once: etcd %d of %d, API servers %d of %d, nodes %d of %d",
+		p.Count, faults, p.Bound, b.Etcd.Most, b.Etcd.Of, b.APIServers.Most, b.APIServers.Of, b.Nodes.Most, b.Nodes.Of), "")
 }
 
 const (

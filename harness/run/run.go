@@ -116,6 +116,7 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err != nil {
 		return res, err
 	}
+	cfg.Terminal.Plan(cfg.Plan)
 	runErr := r.run(ctx)
 	end := history.End{NotUndone: r.notUndone}
 	if runErr != nil {
@@ -148,13 +149,13 @@ func (r *runner) run(ctx context.Context) (err error) {
 	defer beside.Wait() // nothing is recorded after the last line
 	defer stop(nil)
 
-	if err := r.stage(ctx, "prepare", func(ctx context.Context) (string, error) {
+	if err := r.stage(ctx, "prepare", plan.BoundPrepare, func(ctx context.Context) (string, error) {
 		return "", r.cfg.Prepare(ctx, r.say)
 	}); err != nil {
 		return err
 	}
 	var targets upgrade.Targets
-	if err := r.stage(ctx, "images", func(ctx context.Context) (text string, err error) {
+	if err := r.stage(ctx, "images", plan.BoundImages, func(ctx context.Context) (text string, err error) {
 		targets, err = r.cfg.Images(ctx, r.say)
 		return "node images are there", err
 	}); err != nil {
@@ -163,7 +164,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 	beside.Go(func() { r.usage(ctx) })
 	// What the next stage makes goes away in the end, whatever happens.
 	defer func() { err = errors.Join(err, r.leave(ctx)) }()
-	if err := r.stage(ctx, "create", func(ctx context.Context) (string, error) {
+	if err := r.stage(ctx, "create", plan.BoundCreate, func(ctx context.Context) (string, error) {
 		c := r.scenario.Cluster
 		return fmt.Sprintf("%s gd-%s: %d control planes + %d workers, %s", r.cfg.Provider.Name(), r.cfg.ID, c.ControlPlanes, c.Workers, c.Version), r.create(ctx)
 	}); err != nil {
@@ -222,7 +223,7 @@ func (r *runner) leave(ctx context.Context) error {
 
 // underLoad is the part of the run in which workload and samplers are on.
 func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err error) {
-	if err := r.stage(ctx, "workload", func(ctx context.Context) (text string, err error) {
+	if err := r.stage(ctx, "workload", plan.BoundWorkload, func(ctx context.Context) (text string, err error) {
 		r.workload, err = workload.Deploy(ctx, r.cluster, r.cfg.ID, r.scenario.Workload, r.say)
 		if err != nil {
 			return "", err
@@ -242,7 +243,7 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 	}
 	defer func() { err = errors.Join(err, r.finish(ctx)) }()
 
-	if err := r.stage(ctx, "steady", func(ctx context.Context) (string, error) {
+	if err := r.stage(ctx, "steady", itself, func(ctx context.Context) (string, error) {
 		err := r.wait(ctx, fmt.Sprintf("%s of steady state", r.scenario.Steady), plan.BoundSteady+r.scenario.Steady, func(ctx context.Context) string {
 			return r.steady(ctx, r.scenario.Steady, r.scenario.Cluster.Version)
 		})
@@ -258,7 +259,7 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 	if r.scenario.Upgrade == nil {
 		name = "run"
 	}
-	err = r.stage(ctx, name, func(ctx context.Context) (string, error) { return r.body(ctx, p, w, targets) })
+	err = r.stage(ctx, name, itself, func(ctx context.Context) (string, error) { return r.body(ctx, p, w, targets) })
 	p.finish()
 	if err == nil && r.scenario.Upgrade == nil {
 		// Windows end by themselves, each bounded by its maxHold; one that hangs
@@ -275,9 +276,7 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 		r.rec.Add(history.Event{Finding: &history.Finding{Level: "fail", What: "the upgrade did not reach its end", Evidence: oneLine(err)}})
 		err = nil
 	}
-	heal, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.BoundHeal)
-	defer cancel()
-	healErr := r.stage(heal, "heal", func(ctx context.Context) (string, error) {
+	healErr := r.stage(context.WithoutCancel(ctx), "heal", plan.BoundHeal, func(ctx context.Context) (string, error) {
 		r.notUndone = w.healAll(ctx)
 		if len(r.notUndone) > 0 {
 			return "", fmt.Errorf("could not be undone: %s", strings.Join(r.notUndone, ", "))
@@ -293,7 +292,7 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 	} else if u != nil {
 		version = "" // a part of the nodes: mixed, on purpose or as far as it came
 	}
-	return r.stage(ctx, "converge", func(ctx context.Context) (string, error) {
+	return r.stage(ctx, "converge", itself, func(ctx context.Context) (string, error) {
 		began := time.Now()
 		if err := r.wait(ctx, "all to be as before", r.scenario.Converge, func(ctx context.Context) string {
 			return r.steady(ctx, 10*time.Second, version)
@@ -383,9 +382,7 @@ func expected(u *scenarios.Upgrade, path string) string {
 // finish takes the last looks, then stops every prober while its target is
 // still there.
 func (r *runner) finish(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.BoundFinal)
-	defer cancel()
-	return r.stage(ctx, "final", func(ctx context.Context) (string, error) {
+	return r.stage(context.WithoutCancel(ctx), "final", plan.BoundFinal, func(ctx context.Context) (string, error) {
 		r.workload.Stop()
 		err := r.samplers.Stop(ctx)
 		return "samplers stopped", errors.Join(err, r.samplers.FinalCheck(ctx), r.samplers.CollectAudit(ctx))
@@ -394,10 +391,8 @@ func (r *runner) finish(ctx context.Context) error {
 
 // collect gathers the logs. Its failure is told and hides nothing.
 func (r *runner) collect(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.BoundCollect)
-	defer cancel()
 	dir := filepath.Join(r.cfg.Dir, "logs")
-	err := r.stage(ctx, "collect", func(ctx context.Context) (string, error) { return dir, r.cluster.Collect(ctx, dir) })
+	err := r.stage(context.WithoutCancel(ctx), "collect", plan.BoundCollect, func(ctx context.Context) (string, error) { return dir, r.cluster.Collect(ctx, dir) })
 	if err != nil {
 		r.rec.Add(history.Event{Finding: &history.Finding{Level: "note", What: "some logs could not be collected", Evidence: oneLine(err)}})
 	}
@@ -414,17 +409,25 @@ func (r *runner) remove(ctx context.Context) error {
 		r.say("the cluster is kept, a fault is stuck in it: gameday heal, then gameday clusters delete %s", r.cluster.Name())
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.BoundDelete)
-	defer cancel()
-	return r.stage(ctx, "delete", func(ctx context.Context) (string, error) {
+	return r.stage(context.WithoutCancel(ctx), "delete", plan.BoundDelete, func(ctx context.Context) (string, error) {
 		return "nothing is left", r.cfg.Provider.Delete(ctx, r.cluster.Name())
 	})
 }
 
-// stage records when a part of the run began and ended, and how.
-func (r *runner) stage(ctx context.Context, name string, do func(context.Context) (string, error)) error {
+// itself is the bound of a stage that bounds itself: only an interruption ends
+// its ctx.
+const itself = time.Duration(0)
+
+// stage records when a part of the run began and ended, and how. At its bound
+// its ctx ends, with a cause that names the stage.
+func (r *runner) stage(ctx context.Context, name string, bound time.Duration, do func(context.Context) (string, error)) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if bound != itself {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, bound, fmt.Errorf("stage %s took longer than %s", name, bound))
+		defer cancel()
 	}
 	r.rec.Add(history.Event{Stage: &history.Stage{Name: name, State: "began"}})
 	text, err := do(ctx)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -162,6 +163,9 @@ func TestRunThatEndsEarly(t *testing.T) {
 			if h.End == nil || h.Last > h.End.At {
 				t.Errorf("the end is not the last line: end %v, last %s", h.End, h.Last)
 			}
+			if !strings.Contains(out.String(), "plan     12 steps, 1 faults, at most ") {
+				t.Errorf("the plan is not told:\n%s", &out)
+			}
 			if last := strings.TrimSpace(out.String()); !strings.HasSuffix(last, cfg.Rerun) {
 				t.Errorf("the last line is not how to run it again:\n%s", last)
 			}
@@ -229,5 +233,36 @@ func TestStepOutput(t *testing.T) {
 	}
 	if b, err := os.ReadFile(filepath.Join(f.dir, "logs", "gameday.log")); !strings.Contains(string(b), "to the run's log") {
 		t.Errorf("%q, %v", b, err)
+	}
+}
+
+// A stage that reaches its bound says so by name, and is no interruption of the
+// run.
+func TestStageHasABound(t *testing.T) {
+	cfg := config(t, &stages{}, &bytes.Buffer{})
+	f, err := openFiles(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := history.Create(filepath.Join(cfg.Dir, "history.jsonl"), history.Run{ID: "r"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &runner{cfg: cfg, files: f, log: f.log, rec: rec}
+	hangs := func(ctx context.Context) (string, error) { <-ctx.Done(); return "", ctx.Err() }
+	ctx, interrupt := context.WithCancelCause(t.Context())
+	err = r.stage(ctx, "images", time.Millisecond, hangs)
+	if err == nil || !strings.Contains(err.Error(), "stage images took longer than 1ms") || ctx.Err() != nil {
+		t.Errorf("at its bound: %v; the run's own ctx: %v", err, ctx.Err())
+	}
+	ctrlC := errors.New("Ctrl-C")
+	interrupt(ctrlC)
+	for _, bound := range []time.Duration{itself, time.Hour} {
+		if err := r.stage(ctx, "images", bound, hangs); !errors.Is(err, ctrlC) {
+			t.Errorf("interrupted, bound %s: %v", bound, err)
+		}
+	}
+	if err := errors.Join(rec.Close(), f.close()); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -27,7 +27,7 @@ type windows struct {
 	done    map[string]chan struct{} // by id; closed when proven gone, stuck, or never opened
 	mu      sync.Mutex
 	stuck   []string
-	opened  map[string]bool // by id: its window has opened
+	opened  map[string]bool         // by id: its window has opened
 	endings context.CancelCauseFunc // closes every window that is open
 	ending  context.Context
 }
