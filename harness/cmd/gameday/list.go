@@ -55,10 +55,17 @@ func listFaults(w io.Writer) error {
 		for _, c := range []struct {
 			n    int
 			what string
-		}{{k.Cost.EtcdMembers, "etcd member"}, {k.Cost.APIServers, "API server"}, {k.Cost.Nodes, "node"}} {
+		}{{k.Cost.EtcdMembers, "etcd member"}, {k.Cost.APIServers, "API server"}, {k.Cost.Nodes, "node"},
+			{k.Cost.Kubelets, "node's kubelet"}, {k.Cost.LoadBalancers, "load balancer, and all API servers with it"}} {
 			if c.n > 0 {
 				cost = append(cost, fmt.Sprintf("%d %s", c.n, c.what))
 			}
+		}
+		if k.Cost.InTurn {
+			cost = append(cost, "one target at a time")
+		}
+		if len(cost) == 0 {
+			cost = []string{"nothing from the fault budget"}
 		}
 		length := ""
 		if k.Instant {
