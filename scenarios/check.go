@@ -65,6 +65,7 @@ func (c *check) scenario() {
 	c.workload()
 	c.upgrade()
 	c.faults()
+	c.random()
 	for i, a := range s.Allow {
 		path := fmt.Sprintf("allow[%d]", i)
 		c.oneOf(path, a, allows()...)
@@ -281,6 +282,42 @@ func (c *check) faults() {
 	}
 }
 
+// random checks what faults are drawn by.
+func (c *check) random() {
+	r := c.s.Random
+	if r == nil {
+		return
+	}
+	const path = "faults.random"
+	c.given(path + ".meanGap")
+	if c.has(path + ".meanGap") {
+		c.lasts(path+".meanGap", r.MeanGap, maxTime)
+	}
+	c.within(path+".budget", r.Budget, 1, maxFaults)
+	for i, name := range r.From {
+		at := fmt.Sprintf("%s.from[%d]", path, i)
+		if _, ok := c.known.fault(name); c.required(at, name) && !ok {
+			c.wrong(at, "", "unknown fault %q%s", name, suggest(name, c.known.faultNames()))
+		}
+		if slices.Contains(r.From[:i], name) {
+			c.wrong(at, "remove one", "%q is given twice", name)
+		}
+	}
+	if c.has(path+".from") && len(r.From) == 0 {
+		c.wrong(path+".from", "remove the field to draw from all", "names no fault")
+	}
+	c.lasts(path+".hold", r.Hold, maxHold)
+	if c.has(path + ".count") {
+		c.within(path+".count", r.Count, 1, maxFaults)
+	}
+	if c.has(path + ".until") {
+		c.lasts(path+".until", r.Until, maxTime)
+	}
+	if c.s.Upgrade == nil && r.Until > c.s.Run && c.s.Run > 0 {
+		c.wrong(path+".until", "raise run", "%s is more than run %s: what is drawn for later would not begin", r.Until, c.s.Run)
+	}
+}
+
 // target checks who is hit; k is nil if the fault is not known.
 func (c *check) target(path string, t faults.Target, k *faults.Kind) {
 	roles := []clusters.Role{clusters.ControlPlane, clusters.Worker, clusters.LoadBalancer}
@@ -336,7 +373,6 @@ func (c *check) window(path string, f *Fault, k *faults.Kind) {
 		}
 	}
 	instant := k != nil && k.Instant
-	hold := defaultHoldInstant
 	switch given := c.has(path + ".end"); {
 	case k == nil:
 	case instant && given:
@@ -346,13 +382,12 @@ func (c *check) window(path string, f *Fault, k *faults.Kind) {
 		c.wrong(path+".end", "give end: {phase: ...} or end: {for: 30s}", "it is not said when the fault ends")
 	case f.End.Phase != "" && f.End.For != 0:
 		c.wrong(path+".end", "give one of them", "phase and for cannot both be given")
-	case f.End.Phase != "":
-		hold = defaultHoldPhase
-	default:
-		hold = k.ProveWithin + f.End.For + defaultHoldFor // it is there before it is proven
 	}
 	if !c.has(path + ".maxHold") {
-		f.MaxHold = min(hold, maxHold)
+		f.MaxHold = defaultHoldInstant
+		if k != nil {
+			f.MaxHold = MaxHold(*k, f.End)
+		}
 	}
 	c.lasts(path+".maxHold", f.MaxHold, maxHold)
 	if f.End.For > f.MaxHold {

@@ -114,15 +114,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	case reflect.Struct:
 		d.object(n, v, path)
 	case reflect.Slice:
-		if n.Kind != yaml.SequenceNode {
-			d.problem(n, path, `write "- " before each entry`, "must be a list, not %s", kindOf(n))
-			return
-		}
-		list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
-		for i, e := range n.Content {
-			d.value(e, list.Index(i), fmt.Sprintf("%s[%d]", path, i))
-		}
-		v.Set(list)
+		d.list(n, v, path, "")
 	case reflect.Map:
 		if v.Type().Key().Kind() != reflect.String {
 			d.problem(n, path, "", "a %s cannot be set in a scenario", v.Type())
@@ -173,6 +165,19 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 	default:
 		d.problem(n, path, "", "a %s cannot be set in a scenario", v.Type())
 	}
+}
+
+// list decodes a sequence; or is what could stand there instead.
+func (d *decoder) list(n *yaml.Node, v reflect.Value, path, or string) {
+	if n.Kind != yaml.SequenceNode {
+		d.problem(n, path, `write "- " before each entry`+or, "must be a list, not %s", kindOf(n))
+		return
+	}
+	list := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
+	for i, e := range n.Content {
+		d.value(e, list.Index(i), fmt.Sprintf("%s[%d]", path, i))
+	}
+	v.Set(list)
 }
 
 // noAlias refuses aliases anywhere below the node, for types that read it

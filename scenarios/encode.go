@@ -126,8 +126,12 @@ func encodeStruct(v reflect.Value) (*yaml.Node, error) {
 		}
 		return nil
 	}
+	s, _ := v.Interface().(Scenario)
 	for _, f := range fieldsOf(v.Type()) {
 		e := v.FieldByIndex(f.index)
+		if f.name == "faults" && s.Random != nil {
+			e = reflect.ValueOf(map[string]Random{"random": *s.Random})
+		}
 		if f.omitEmpty && e.IsZero() {
 			continue
 		}

@@ -34,6 +34,13 @@ func Load(data []byte, file string, known Known) (*Scenario, error) {
 		reflect.TypeFor[Fault](): func(n *yaml.Node, v reflect.Value, path string) {
 			d.fault(n, v.Addr().Interface().(*Fault), path, known)
 		},
+		reflect.TypeFor[[]Fault](): func(n *yaml.Node, v reflect.Value, path string) {
+			if n.Kind == yaml.MappingNode {
+				s.Random = d.random(n, path)
+				return
+			}
+			d.list(n, v, path, ", or say random: {meanGap: 20s}")
+		},
 		reflect.TypeFor[SLO](): func(n *yaml.Node, v reflect.Value, path string) {
 			d.slo(n, v.Addr().Interface().(*SLO), path, known)
 		},
@@ -125,6 +132,36 @@ func (d *decoder) fault(n *yaml.Node, f *Fault, path string, known Known) {
 	d.validate(f.With, join(path, "with"))
 }
 
+// random decodes what stands in the place of a list of faults.
+func (d *decoder) random(n *yaml.Node, path string) *Random {
+	var in struct {
+		Random *Random `yaml:"random"`
+	}
+	d.object(n, reflect.ValueOf(&in).Elem(), path)
+	if in.Random == nil && len(n.Content) == 0 {
+		d.problem(n, path, "write a list, or random: {meanGap: 20s}", "names no fault")
+	}
+	if in.Random != nil {
+		in.Random.Line = n.Line
+	}
+	return in.Random
+}
+
+// Parameters decodes the parameters of a fault, in YAML as below with:, over its
+// defaults, as strictly as a scenario. name stands for the file in messages.
+func Parameters(k faults.Kind, text, name string) (faults.Fault, error) {
+	d := &decoder{file: name, at: map[string]*yaml.Node{}}
+	f := k.New()
+	if strings.TrimSpace(text) != "" {
+		if root := d.document([]byte(text)); root != nil {
+			f = d.into(root, f, "with").(faults.Fault)
+		}
+	}
+	d.decoded = len(d.problems)
+	d.validate(f, "with")
+	return f, invalid(d.problems)
+}
+
 // slo decodes `name` or `name: {parameters}`.
 func (d *decoder) slo(n *yaml.Node, s *SLO, path string, known Known) {
 	s.Line = n.Line
@@ -187,7 +224,23 @@ const (
 	defaultHoldPhase   = 3 * time.Minute
 	defaultHoldFor     = 30 * time.Second // more than end.for and the proof
 	defaultHoldInstant = time.Minute
+	defaultDrawnHold   = 15 * time.Second
 )
+
+func (r *Random) setDefaults() { r.Budget, r.Hold = 1, defaultDrawnHold }
+
+// MaxHold is the bound of a fault whose scenario gives none.
+func MaxHold(k faults.Kind, e End) time.Duration {
+	hold := defaultHoldInstant
+	switch {
+	case k.Instant:
+	case e.Phase != "":
+		hold = defaultHoldPhase
+	default:
+		hold = k.ProveWithin + e.For + defaultHoldFor // it is there before it is proven
+	}
+	return min(hold, maxHold)
+}
 
 func (c *CronJobs) setDefaults() {
 	c.Schedule, c.Duration, c.Policy = defaultSchedule, defaultCronDuration, "Allow"

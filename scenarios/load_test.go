@@ -335,3 +335,81 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func drawn(random string) string {
+	head, _, _ := strings.Cut(whole, "upgrade:")
+	return head + "run: 4m\nfaults:\n  random: " + random + "\nslos: [writes.kept]\n"
+}
+
+func TestRandomFaults(t *testing.T) {
+	s, err := load(t, drawn("{meanGap: 20s, from: [apiserver.kill, network.partition], until: 3m}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &Random{MeanGap: 20 * time.Second, Budget: 1, From: []string{"apiserver.kill", "network.partition"},
+		Hold: 15 * time.Second, Until: 3 * time.Minute, Line: 13}
+	if diff := cmp.Diff(want, s.Random); diff != "" || s.Faults != nil {
+		t.Errorf("faults %v, -want +got:\n%s", s.Faults, diff)
+	}
+	out, err := s.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := load(t, string(out))
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if diff := cmp.Diff(s, again, aside(), cmpopts.IgnoreFields(Random{}, "Line")); diff != "" {
+		t.Errorf("-first +second:\n%s\n%s", diff, out)
+	}
+
+	for _, tc := range []struct{ random, want string }{
+		{"{}", `s.yaml:13:11: faults.random.meanGap: is missing`},
+		{"{meanGap: 20}", `faults.random.meanGap: 20 has no unit; write 20s`},
+		{"{meanGap: 20s, form: [apiserver.kill]}", `s.yaml:13:26: faults.random: unknown field "form"; did you mean "from"?`},
+		{"{meanGap: 20s, from: [apiserver.kil]}", `s.yaml:13:33: faults.random.from[0]: unknown fault "apiserver.kil"; did you mean "apiserver.kill"?`},
+		{"{meanGap: 20s, from: [apiserver.kill, apiserver.kill]}", `faults.random.from[1]: "apiserver.kill" is given twice; remove one`},
+		{"{meanGap: 20s, from: []}", `faults.random.from: names no fault; remove the field to draw from all`},
+		{"{meanGap: 20s, budget: 0}", `faults.random.budget: must be 1 to 100, not 0`},
+		{"{meanGap: 20s, hold: 0s}", `faults.random.hold: must be more than 0s`},
+		{"{meanGap: 20s, count: 0}", `faults.random.count: must be 1 to 100, not 0`},
+		{"{meanGap: 20s, until: 5m}", `faults.random.until: 5m0s is more than run 4m0s: what is drawn for later would not begin; raise run`},
+		{"{meanGap: 20s, seed: -1}", `faults.random.seed: "-1" is not a decimal number from 0`},
+		{"[]", `faults.random: must be a mapping`},
+	} {
+		if _, err := load(t, drawn(tc.random)); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s:\n%v\nwant: %s", tc.random, err, tc.want)
+		}
+	}
+	for _, tc := range []struct{ text, want string }{
+		{strings.Replace(drawn("{meanGap: 20s}"), "random:", "randon:", 1), `faults: unknown field "randon"; did you mean "random"?`},
+		{strings.Replace(drawn("{}"), "faults:\n  random: {}", "faults: {}", 1), `faults: names no fault; write a list, or random: {meanGap: 20s}`},
+		{strings.Replace(drawn("{}"), "faults:\n  random: {}", "faults: some", 1), `or say random: {meanGap: 20s}`},
+	} {
+		if _, err := load(t, tc.text); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s:\n%v\nwant: %s", tc.text, err, tc.want)
+		}
+	}
+}
+
+func TestParameters(t *testing.T) {
+	k, err := fakeKnown().Fault("disk.slow-fsync")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := Parameters(k, "{delay: 20ms}", "trial"); err != nil || f.(*slow).Delay != 20*time.Millisecond {
+		t.Errorf("%v, %v", f, err)
+	}
+	if f, err := Parameters(k, "", "trial"); err != nil || f.(*slow).Delay != time.Second {
+		t.Errorf("%v, %v", f, err)
+	}
+	for text, want := range map[string]string{
+		"{dealy: 20ms}": `trial:1:2: with: unknown field "dealy"; did you mean "delay"?`,
+		"{delay: 1us}":  "delay must be at least 1ms",
+		"- a":           "must hold a mapping",
+	} {
+		if _, err := Parameters(k, text, "trial"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

@@ -33,6 +33,9 @@ func Schema(known Known) ([]byte, error) {
 	root := r.Reflect(&Scenario{})
 	root.ID = "https://gameday.invalid/scenario.schema.json"
 	root.Title = "gameday scenario"
+	draw := reflector("yaml")
+	draw.CommentMap = comments
+	root.Definitions["Random"] = draw.Reflect(&Random{}).Definitions["Random"]
 	s := schema{root.Definitions}
 
 	s.set("Scenario", "apiVersion", &jsonschema.Schema{Const: APIVersion})
@@ -44,6 +47,12 @@ func Schema(known Known) ([]byte, error) {
 	s.enum("Target", "pick", faults.Picks())
 	s.enum("Target", "role", []string{string(clusters.ControlPlane), string(clusters.Worker), string(clusters.LoadBalancer)})
 	s.set("Scenario", "allow", &jsonschema.Schema{Type: "array", Items: enum(allows())})
+	random := object("random", &jsonschema.Schema{Ref: "#/$defs/Random"})
+	random.Required, random.AdditionalProperties = []string{"random"}, jsonschema.FalseSchema
+	s.set("Scenario", "faults", &jsonschema.Schema{OneOf: []*jsonschema.Schema{
+		{Type: "array", Items: &jsonschema.Schema{Ref: "#/$defs/Fault"}}, random,
+	}})
+	s.set("Random", "from", &jsonschema.Schema{Type: "array", Items: enum(known.faultNames())})
 	for def, fields := range map[string][]string{
 		"Scenario":    {"apiVersion", "kind", "name", "description", "cluster", "slos"},
 		"Cluster":     {"version", "controlPlanes", "workers"},
@@ -54,6 +63,7 @@ func Schema(known Known) ([]byte, error) {
 		"Upgrade":     {"to"},
 		"Expect":      {"phase", "outcome", "because"},
 		"Fault":       {"id", "fault", "target"},
+		"Random":      {"meanGap"},
 	} {
 		root.Definitions[def].Required = fields
 	}

@@ -61,8 +61,11 @@ type Scenario struct {
 	Workload Workload `yaml:"workload"`
 	// Upgrade to rehearse; a scenario without one goes on for `run`.
 	Upgrade *Upgrade `yaml:"upgrade,omitempty"`
-	// Faults to inject, in any order: their windows say when.
+	// Faults to inject, in any order: their windows say when. Or `random:`, and
+	// they are drawn.
 	Faults []Fault `yaml:"faults,omitempty"`
+	// Random is what stands there instead of a list, until harness/plan draws one.
+	Random *Random `yaml:"-"`
 	// Allow lifts limits of the fault budget: etcdQuorumLoss, allAPIServersDown.
 	Allow []string `yaml:"allow,omitempty"`
 	// MaxUnavailable is how many nodes faults may take at once; default 1.
@@ -202,6 +205,35 @@ type Fault struct {
 	// the fault's proof and 30s; 3m with end.phase; 1m for a fault that has no
 	// length.
 	MaxHold time.Duration `yaml:"maxHold"`
+	// Line in the file, for messages.
+	Line int `yaml:"-"`
+}
+
+// Random draws faults instead of listing them. `gameday plan` shows what a seed
+// draws, as an ordinary plan; `gameday plan --save` writes it as an ordinary
+// scenario.
+type Random struct {
+	// Seed of the draws; default: the seed of the run, which is printed.
+	Seed uint64 `yaml:"seed,omitempty"`
+	// MeanGap is the mean of the gaps, exponentially distributed, between the
+	// moments at which a fault is to begin. A moment at which no fault fits into
+	// the budgets goes by without one.
+	MeanGap time.Duration `yaml:"meanGap"`
+	// Budget is how many faults may be there at once; default 1. The budget of etcd
+	// members, API servers and nodes holds besides.
+	Budget int `yaml:"budget"`
+	// From are the faults to draw from, as in `gameday list faults`; default: all
+	// that the provider can do. Each is drawn with the parameters and the target of
+	// one of its trials: `gameday verify-faults --list`.
+	From []string `yaml:"from,omitempty"`
+	// Hold is how long a fault that has a length is held after it was proven;
+	// default 15s.
+	Hold time.Duration `yaml:"hold"`
+	// Count is the most to draw; default: as many as fit.
+	Count int `yaml:"count,omitempty"`
+	// Until is the end of the moments, counted from the beginning of the run phase,
+	// or of the upgrade as long as it is expected to take; default: its end.
+	Until time.Duration `yaml:"until,omitempty"`
 	// Line in the file, for messages.
 	Line int `yaml:"-"`
 }

@@ -59,6 +59,25 @@ func ProviderByName(name string) (clusters.Provider, error) {
 	return nil, fmt.Errorf("unknown provider %q (one of %s)", name, strings.Join(names, ", "))
 }
 
+// Capabilities are what the nodes of a provider can most likely do, known before
+// there are any: whoever plans takes them from here, so that all plan the same.
+// For sure each fault looks when it is injected.
+func Capabilities(provider string) map[clusters.Role][]clusters.Capability {
+	if provider != kind.New().Name() {
+		return nil // not known
+	}
+	all := []clusters.Capability{
+		clusters.CapExec, clusters.CapFiles, clusters.CapProcesses, clusters.CapNetwork, clusters.CapCgroup, clusters.CapPower,
+	}
+	controlPlane := all
+	if kind.OffersDisks() == nil {
+		controlPlane = append(slices.Clone(all), clusters.CapDisk)
+	}
+	return map[clusters.Role][]clusters.Capability{
+		clusters.ControlPlane: controlPlane, clusters.Worker: all, clusters.LoadBalancer: all,
+	}
+}
+
 // OpenCluster finds a cluster again, for the guard and for healing.
 func OpenCluster(ctx context.Context, provider, name string) (clusters.Cluster, error) {
 	p, err := ProviderByName(provider)

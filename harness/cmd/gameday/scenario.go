@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,16 +43,8 @@ type provider struct {
 
 // providers lists them; the first is the default.
 func providers() []provider {
-	all := []clusters.Capability{clusters.CapExec, clusters.CapFiles, clusters.CapProcesses, clusters.CapNetwork}
-	controlPlane := all
-	if kind.OffersDisks() == nil {
-		controlPlane = append(slices.Clone(all), clusters.CapDisk)
-	}
 	return []provider{{
-		name: "kind",
-		capabilities: map[clusters.Role][]clusters.Capability{
-			clusters.ControlPlane: controlPlane, clusters.Worker: all, clusters.LoadBalancer: all,
-		},
+		name: "kind", capabilities: run.Capabilities("kind"),
 		open: func() clusters.Provider { return kind.New() },
 	}}
 }
