@@ -36,6 +36,8 @@ type finder struct {
 	above func(link string) ([]string, error)
 	// inside remembers for each namespace (its name: what the link says) whether it is the wanted one or below it.
 	inside map[string]bool
+	// depth is how many pid namespaces the wanted one is below this one, itself included.
+	depth int
 }
 
 func (f *finder) find(initPID int, match func([]string) bool) ([]Ref, error) {
@@ -48,6 +50,9 @@ func (f *finder) find(initPID int, match func([]string) bool) ([]Ref, error) {
 		return nil, fmt.Errorf("pid namespace of process %d: %w", initPID, gone(f.dir(initPID), err))
 	}
 	f.inside[top] = true
+	if f.depth, err = f.depthOf(initPID); err != nil {
+		return nil, err
+	}
 
 	entries, err := os.Open(f.proc)
 	if err != nil {
@@ -106,7 +111,10 @@ func (f *finder) name(pid int, boot string, match func([]string) bool) (Ref, boo
 func (f *finder) matches(pid int, match func([]string) bool) (bool, error) {
 	in, err := f.isInside(pid)
 	if errors.Is(err, fs.ErrPermission) {
-		// Some processes are closed even to root. That matters only where one looks like a wanted one.
+		// Some processes are closed even to root. That matters only where one is deep enough, and looks like a wanted one.
+		if d, depthErr := f.depthOf(pid); depthErr != nil || d < f.depth {
+			return false, ignoreGone(depthErr, "depth of process %d", pid)
+		}
 		if ok, cmdErr := f.matchesCommand(pid, match); cmdErr != nil || !ok {
 			return false, cmdErr
 		}
@@ -178,8 +186,23 @@ func namespacesAbove(link string) (names []string, err error) {
 func (f *finder) dir(pid int) string  { return filepath.Join(f.proc, strconv.Itoa(pid)) }
 func (f *finder) link(pid int) string { return filepath.Join(f.dir(pid), "ns/pid") }
 
+// depthOf is in how many pid namespaces, of those that can be seen from here, a process has an id: NSpid of
+// proc_pid_status(5), which may be read where the namespace itself may not.
+func (f *finder) depthOf(pid int) (int, error) {
+	b, err := os.ReadFile(filepath.Join(f.dir(pid), "status"))
+	if err != nil {
+		return 0, gone(f.dir(pid), err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if ids, ok := strings.CutPrefix(line, "NSpid:"); ok {
+			return len(strings.Fields(ids)), nil
+		}
+	}
+	return 0, fmt.Errorf("status of process %d has no NSpid", pid)
+}
+
 func ignoreGone(err error, format string, args ...any) error {
-	if errors.Is(err, ErrGone) {
+	if err == nil || errors.Is(err, ErrGone) {
 		return nil
 	}
 	return fmt.Errorf(format+": %w", append(args, err)...)

@@ -40,6 +40,11 @@ func (p fakeProc) add(pid int, ns string, start uint64, cmdline ...string) {
 	dir := strconv.Itoa(pid)
 	p.write(dir+"/stat", fmt.Sprintf("%d (a (b) c) S 1 %s%d 0 0", pid, strings.Repeat("0 ", 17), start))
 	p.write(dir+"/cmdline", strings.Join(append(cmdline, ""), "\x00"))
+	ids := map[string]string{"host": "", "node": "\t1", "node2": "\t1", "container": "\t7\t1"}[ns]
+	if ns == "unknown" {
+		ids = "\t9"
+	}
+	p.write(dir+"/status", fmt.Sprintf("Name:\ta\nNSpid:\t%d%s\nThreads:\t1\n", pid, ids))
 	link := filepath.Join(p.dir, dir, "ns/pid")
 	if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o700), os.Symlink("pid:["+ns+"]", link)); err != nil {
 		p.tb.Fatal(err)
@@ -142,6 +147,11 @@ func TestFindErrors(t *testing.T) {
 	if _, err := f.find(100, Named("etcd")); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("a namespace that cannot be seen, of what may be a wanted one: got %v, want ErrPermission", err)
 	}
+	p.write("101/status", "NSpid:\t101\n")
+	if got, err := f.find(100, Named("etcd")); err != nil || len(got) != 0 {
+		t.Errorf("a namespace that cannot be seen, of one in no namespace below this one: got %v, %v", got, err)
+	}
+	p.write("101/status", "NSpid:\t101\t9\n")
 	if got, err := f.find(100, Named("kubelet")); err != nil || len(got) != 0 {
 		t.Errorf("a namespace that cannot be seen, of something else: got %v, %v", got, err)
 	}
