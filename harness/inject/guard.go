@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,11 +46,13 @@ type Open func(ctx context.Context, provider, name string) (clusters.Cluster, er
 //
 //   - at once when the run ends without goodbye (SIGKILL, a panic),
 //   - after the lease when the run is there but silent (it hangs),
+//   - when a fault is long past its deadline although the run beats: the part of
+//     it that should have healed hangs,
 //   - when it is asked to end itself (SIGTERM): nobody would watch afterwards.
 type Guard struct {
 	p    *child.Process
 	log  *os.File
-	lost chan struct{}
+	lost chan struct{} // closed when it is gone, or does not answer for a whole lease
 	stop context.CancelFunc
 	done chan struct{} // the heartbeat has ended
 	end  sync.Once
@@ -116,12 +119,6 @@ func (g *Guard) beat(ctx context.Context, lease time.Duration) {
 	}
 }
 
-// PID of the guard process.
-func (g *Guard) PID() int { return g.p.PID() }
-
-// Lost is closed when the guard is gone, or does not answer for a whole lease.
-func (g *Guard) Lost() <-chan struct{} { return g.lost }
-
 // Stop says goodbye and waits for the guard's end. If something is open in the
 // journal the guard heals that first, within ctx.
 func (g *Guard) Stop(ctx context.Context) error {
@@ -162,8 +159,9 @@ func (j *Journal) guardLost() <-chan struct{} {
 }
 
 var (
-	errLapsed = errors.New("the run was silent for its whole lease")
-	errBye    = errors.New("the run said goodbye")
+	errLapsed  = errors.New("the run was silent for its whole lease")
+	errOverdue = errors.New("the run beats, but does not end its faults")
+	errBye     = errors.New("the run said goodbye")
 )
 
 // Guarding is the guard process, for child.Main. It opens clusters with open, and
@@ -186,7 +184,7 @@ func guarding(h healer) child.Func {
 		if err := c.Ready(nil); err != nil {
 			return err
 		}
-		why := attend(ctx, c, args.Lease)
+		why := attend(ctx, c, args.Lease, func() error { return h.overdue(args.Journal, time.Now()) })
 		ctx = context.WithoutCancel(ctx)
 		contents, err := ReadJournal(args.Journal)
 		if err != nil {
@@ -210,8 +208,34 @@ func guarding(h healer) child.Func {
 	}
 }
 
-// attend keeps the lease until it has a reason to end.
-func attend(ctx context.Context, c *child.Conn, lease time.Duration) error {
+// overdue says which faults of a journal should have ended by themselves long ago.
+// What the run could not heal is none of them: it has said so.
+func (h healer) overdue(journal string, now time.Time) error {
+	c, err := ReadJournal(journal)
+	if err != nil {
+		h.say("look for faults that are overdue: %v", err) // the next look may do better
+		return nil
+	}
+	var ids []string
+	for _, e := range c.Open() {
+		within := longestAct
+		if k, ok := h.lookup(e.Fault); ok {
+			// A proof that is under way at the deadline comes before the heal.
+			within = k.ProveWithin + k.GoneWithin
+		}
+		if e.State != Stuck && now.After(e.Deadline.Add(within)) {
+			ids = append(ids, e.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", errOverdue, strings.Join(ids, ", "))
+}
+
+// attend keeps the lease until it has a reason to end. overdue is asked once per
+// lease.
+func attend(ctx context.Context, c *child.Conn, lease time.Duration, overdue func() error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var silent atomic.Int32
@@ -220,15 +244,22 @@ func attend(ctx context.Context, c *child.Conn, lease time.Duration) error {
 		// machine was suspended, or starved) has not listened either.
 		tick := time.NewTicker(lease / beatsPerLease)
 		defer tick.Stop()
-		for {
+		for n := 1; ; n++ {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				if silent.Add(1) > beatsPerLease {
-					cancel(errLapsed)
-					return
-				}
+			}
+			if silent.Add(1) > beatsPerLease {
+				cancel(errLapsed)
+				return
+			}
+			if n%beatsPerLease > 0 {
+				continue
+			}
+			if err := overdue(); err != nil {
+				cancel(err)
+				return
 			}
 		}
 	}()
@@ -266,8 +297,8 @@ func unhealed(c Contents, bye bool) []Entry {
 // it locked; it must not go on with that act later, so it is ended.
 func fence(ctx context.Context, path string, lease time.Duration, why error, holder Holder, say clusters.Say) (*Journal, error) {
 	patience := longestAct
-	if errors.Is(why, errLapsed) {
-		patience = lease // it does not beat either
+	if errors.Is(why, errLapsed) || errors.Is(why, errOverdue) {
+		patience = lease // it does not beat either, or has had its time
 	}
 	wait, cancel := context.WithTimeout(ctx, patience)
 	j, err := takeOver(wait, path, "guard", why.Error())

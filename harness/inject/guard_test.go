@@ -44,6 +44,9 @@ type runArgs struct {
 	Lease time.Duration
 	// Hang makes Inject hang.
 	Hang bool
+	// Overdue has a second fault in the journal whose time is over, and which
+	// nobody ends.
+	Overdue bool
 }
 
 type runReady struct{ Guard int }
@@ -84,7 +87,15 @@ func run(ctx context.Context, c *child.Conn) error {
 			}
 		}
 	}
-	if err := c.Ready(runReady{Guard: g.PID()}); err != nil {
+	if args.Overdue {
+		file := filepath.Join(args.Dir, "overdue")
+		if err := errors.Join(os.WriteFile(file, nil, 0o600), j.arm("b", Intent{
+			Fault: "fake.break", Params: map[string]any{"file": file}, Nodes: []string{"c-worker"}, Deadline: time.Now().Add(-time.Hour),
+		})); err != nil {
+			return err
+		}
+	}
+	if err := c.Ready(runReady{Guard: g.p.PID()}); err != nil {
 		return err
 	}
 	err = c.Serve(ctx, func(req json.RawMessage) (any, error) {
@@ -202,6 +213,60 @@ func TestGuardHealsWhenTheRunHangs(t *testing.T) {
 	})
 	if c, err := ReadJournal(filepath.Join(dir, "journal.jsonl")); err != nil || c.Holder.As != "guard" || c.Torn > 0 {
 		t.Errorf("journal: %+v, %v", c, err)
+	}
+}
+
+func TestGuardHealsWhatIsOverdue(t *testing.T) {
+	dir := t.TempDir()
+	p, ready := startRun(t, runArgs{Dir: dir, Lease: 300 * time.Millisecond, Overdue: true})
+	untilHealed(t, dir, "guard")
+	if _, err := os.Stat(filepath.Join(dir, "overdue")); err == nil {
+		t.Error("what was overdue is broken still")
+	}
+	untilGone(t, ready.Guard)
+	until(t, "the run, which lives, heals its own", func() bool {
+		var s State
+		return p.Call(t.Context(), "state", &s) == nil && s == Healed
+	})
+}
+
+func TestOverdue(t *testing.T) {
+	j := newTestJournal(t)
+	h := healer{openFake, lookupFake, t.Logf}
+	k := fakeKind()
+	deadline := time.Now()
+	late := deadline.Add(k.ProveWithin + k.GoneWithin + time.Second)
+	in := Intent{Fault: k.Name, Deadline: deadline}
+	other := in
+	other.Fault = "no.such"
+	if err := errors.Join(j.arm("a", in), j.arm("other", other)); err != nil {
+		t.Fatal(err)
+	}
+	look := func(at time.Time) string {
+		t.Helper()
+		err := h.overdue(j.path, at)
+		if err != nil && !errors.Is(err, errOverdue) {
+			t.Errorf("%v", err)
+		}
+		return fmt.Sprint(err)
+	}
+	if got := look(deadline.Add(k.GoneWithin)); got != "<nil>" {
+		t.Errorf("it has time still: %s", got)
+	}
+	if got := look(late); !strings.HasSuffix(got, ": a") {
+		t.Errorf("one is overdue: %s", got)
+	}
+	if got := look(deadline.Add(longestAct + time.Second)); !strings.HasSuffix(got, ": a, other") {
+		t.Errorf("both are: %s", got)
+	}
+	if err := errors.Join(j.mark("a", Stuck, nil), j.mark("other", Healed, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if got := look(late); got != "<nil>" {
+		t.Errorf("the run has told their end: %s", got)
+	}
+	if err := h.overdue(j.path+"x", late); err != nil {
+		t.Errorf("a journal that cannot be read: %v", err)
 	}
 }
 
