@@ -15,6 +15,9 @@ import (
 	"gameday/faults"
 )
 
+// errNotOpened stands for the error of HealAll as a whole.
+var errNotOpened = errors.New("its cluster cannot be opened")
+
 // ErrHeld is wrapped when the run that holds the journal is alive.
 var ErrHeld = errors.New("the run is alive and heals its faults itself")
 
@@ -25,7 +28,7 @@ type Report struct {
 	Healed []string
 	// Stuck are injections that could not be undone, with the reason.
 	Stuck []Stick
-	// Torn is Contents.Torn.
+	// Torn is Contents.Torn. One line is what a crash tears.
 	Torn int
 }
 
@@ -45,15 +48,21 @@ func (r Report) Err() error {
 }
 
 func (r Report) String() string {
-	if len(r.Healed)+len(r.Stuck) == 0 {
-		return "run " + r.Run + ": nothing was open"
-	}
 	s := "run " + r.Run + ":"
+	if len(r.Healed)+len(r.Stuck) == 0 {
+		s += " nothing was open"
+	}
 	if len(r.Healed) > 0 {
 		s += " healed " + strings.Join(r.Healed, ", ")
 	}
 	for _, x := range r.Stuck {
 		s += fmt.Sprintf(" STUCK %s (%v)", x.ID, x.Err)
+	}
+	switch {
+	case r.Torn == 1:
+		s += "; one line of its journal cannot be read, which a crash may have torn"
+	case r.Torn > 1:
+		s += fmt.Sprintf("; %d lines of its journal cannot be read: the file is damaged, look at the nodes for what it does not tell", r.Torn)
 	}
 	return s
 }
@@ -85,6 +94,12 @@ func (h healer) journal(ctx context.Context, journal string) (Report, error) {
 		if alive {
 			return Report{Run: c.Holder.Run}, fmt.Errorf("run %s (%s): %w; end it with Ctrl-C, or kill it", c.Holder.Run, c.Holder.Process, ErrHeld)
 		}
+	}
+	// Who took it over before us heals just now, if it is there still.
+	if alive, err := c.Holder.Alive(); err != nil {
+		return Report{Run: c.Holder.Run}, err
+	} else if alive {
+		h.say("run %s: its journal is with another process (%s, %s), which heals; waiting for it", c.Holder.Run, c.Holder.As, c.Holder.Process)
 	}
 	j, err := takeOver(ctx, journal, "heal", "asked to")
 	if err != nil {
@@ -120,7 +135,7 @@ func (h healer) entries(ctx context.Context, j *Journal) (Report, error) {
 	}
 	if err != nil {
 		for _, e := range todo {
-			r.Stuck = append(r.Stuck, Stick{e.ID, err})
+			r.Stuck = append(r.Stuck, Stick{e.ID, errNotOpened})
 		}
 		return r, fmt.Errorf("open cluster %s of run %s: %w", c.Holder.Cluster, c.Holder.Run, err)
 	}
@@ -148,6 +163,9 @@ func (h healer) entries(ctx context.Context, j *Journal) (Report, error) {
 }
 
 func (h healer) entry(ctx context.Context, j *Journal, cl clusters.Cluster, e Entry) error {
+	if e.Damaged {
+		return errDamaged
+	}
 	k, ok := h.lookup(e.Fault)
 	if !ok {
 		return fmt.Errorf("this version of gameday has no fault %q; use the version that injected it", e.Fault)

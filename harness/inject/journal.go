@@ -97,6 +97,8 @@ type Entry struct {
 	State State
 	Notes json.RawMessage
 	Error string
+	// Damaged says that the line with the intent cannot be read.
+	Damaged bool
 }
 
 // Contents is a journal as read.
@@ -104,9 +106,10 @@ type Contents struct {
 	Holder Holder
 	// Entries in the order in which they were armed.
 	Entries []Entry
-	// Torn counts lines that cannot be used. A line is on disk before its fault
+	// Torn counts lines that cannot be read. A line is on disk before its fault
 	// is applied, so a torn last one stands for a fault that never was; more than
-	// that is a damaged file.
+	// that is a damaged file. An injection whose first line is damaged is an entry
+	// without an intent: Stuck, unless a later line says that it was healed.
 	Torn int
 
 	seq  int64
@@ -126,15 +129,8 @@ func (c Contents) Open() []Entry {
 	return out
 }
 
-// Entry finds an entry by its injection.
-func (c Contents) Entry(id string) (Entry, bool) {
-	for _, e := range c.Entries {
-		if e.ID == id {
-			return e, true
-		}
-	}
-	return Entry{}, false
-}
+// errDamaged is what is known of an injection whose first line cannot be read.
+var errDamaged = errors.New("the line of the journal that announced it is damaged, so that nobody knows what it broke: look at the nodes")
 
 // ReadJournal reads a journal as far as it is whole.
 func ReadJournal(path string) (Contents, error) {
@@ -168,17 +164,24 @@ func parse(b []byte) (Contents, error) {
 			c.Holder = *l.Holder
 			continue
 		}
+		if l.Injection == "" { // JSON, but no line of ours
+			c.Torn++
+			continue
+		}
 		i, ok := at[l.Injection]
 		if !ok {
-			if l.Intent == nil { // what announced it is torn
-				c.Torn++
-				continue
-			}
 			i = len(c.Entries)
 			at[l.Injection] = i
-			c.Entries = append(c.Entries, Entry{ID: l.Injection})
+			e := Entry{ID: l.Injection}
+			if e.Damaged = l.Intent == nil; e.Damaged {
+				e.State, e.Error = Stuck, errDamaged.Error()
+			}
+			c.Entries = append(c.Entries, e)
 		}
 		e := &c.Entries[i]
+		if e.Damaged && l.State != Healed {
+			continue // active or stuck, nobody can heal it
+		}
 		if l.Intent != nil {
 			e.Intent = *l.Intent
 		}
@@ -301,9 +304,9 @@ func (j *Journal) act(ctx context.Context, fn func() error) error {
 // locked runs fn while nobody else works with the journal.
 func (j *Journal) locked(ctx context.Context, fn func() error) (err error) {
 	if j.alone == nil {
-		shared, err := lock(ctx, j.path, unix.LOCK_SH)
-		if err != nil {
-			return fmt.Errorf("use the journal: %w", err)
+		shared, lerr := lock(ctx, j.path, unix.LOCK_SH)
+		if lerr != nil {
+			return fmt.Errorf("use the journal: %w", lerr)
 		}
 		defer func() { err = errors.Join(err, shared.Close()) }()
 		return fn()
@@ -518,6 +521,43 @@ func OpenJournals() ([]Found, error) {
 			return nil, fmt.Errorf("list open journals: %w", err)
 		}
 		out = append(out, Found{Run: f.Name(), Path: strings.TrimSpace(string(b))})
+	}
+	return out, nil
+}
+
+// Left is what a dead run left open.
+type Left struct {
+	Found
+	Open []Entry
+}
+
+// Leftovers lists the dead runs of this machine that left faults open. Runs whose
+// journal is gone are no part of it: they are HealDead's.
+func Leftovers() ([]Left, error) {
+	found, err := OpenJournals()
+	if err != nil {
+		return nil, err
+	}
+	var out []Left
+	for _, f := range found {
+		c, err := ReadJournal(f.Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("run %s: %w", f.Run, err)
+		}
+		open := c.Open()
+		if len(open) == 0 {
+			continue
+		}
+		alive, err := c.Holder.Alive()
+		if err != nil {
+			return nil, fmt.Errorf("run %s: %w", f.Run, err)
+		}
+		if !alive {
+			out = append(out, Left{f, open})
+		}
 	}
 	return out, nil
 }

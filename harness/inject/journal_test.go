@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"gameday/clusters"
 )
 
 func TestJournalSurvives(t *testing.T) {
@@ -256,5 +258,87 @@ func TestSweepRefusesWhileARunLives(t *testing.T) {
 	newTestJournal(t)
 	if err := Sweep(t.Context(), testCluster(), t.Logf); !errors.Is(err, ErrHeld) {
 		t.Errorf("got %v, want ErrHeld", err)
+	}
+}
+
+// A damaged line must not make a fault forgotten.
+func TestDamagedLineOfAFault(t *testing.T) {
+	holder := `{"seq":1,"holder":{"run":"dead","provider":"fake","cluster":"c","as":"harness","process":{"pid":1,"startTime":1,"bootID":"another"}}}` + "\n"
+	damaged := `{"seq":2,"injection":"a","state":"ar\x00\x00\x00` + "\n"
+	for _, tc := range []struct {
+		name, rest string
+		want       map[string]State
+		torn       int
+	}{
+		{"active", `{"seq":3,"injection":"a","state":"active"}`, map[string]State{"a": Stuck}, 1},
+		{"only notes", `{"seq":3,"injection":"a","notes":{"x":1}}`, map[string]State{"a": Stuck}, 1},
+		{"healed by its run", `{"seq":3,"injection":"a","state":"active"}` + "\n" + `{"seq":4,"injection":"a","state":"healed"}`, map[string]State{}, 1},
+		{"nothing more of it", `{"seq":3,"injection":"b","state":"armed","intent":{"fault":"fake.break"}}`, map[string]State{"b": Armed}, 1},
+		{"no line of ours", `{}`, map[string]State{}, 2},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Setenv("XDG_STATE_HOME", t.TempDir())
+			path := filepath.Join(t.TempDir(), "journal.jsonl")
+			if err := os.WriteFile(path, []byte(holder+damaged+tc.rest+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tc.want, openIDs(t, path)); diff != "" {
+				t.Errorf("open (-want +got):\n%s", diff)
+			}
+			if c, err := ReadJournal(path); err != nil || c.Torn != tc.torn {
+				t.Errorf("%d torn, %v, want %d", c.Torn, err, tc.torn)
+			}
+			if tc.want["a"] != Stuck {
+				return
+			}
+			if err := addToIndex("dead", path); err != nil {
+				t.Fatal(err)
+			}
+			if left, err := Leftovers(); err != nil || len(left) != 1 || len(left[0].Open) != 1 {
+				t.Errorf("left: %v, %v", left, err)
+			}
+			for range 2 { // it stays until somebody has looked
+				r, err := HealAll(t.Context(), path, openFake, t.Logf)
+				if err != nil || r.Err() == nil || !strings.Contains(r.String(), "look at the nodes") || !strings.Contains(r.String(), "one line") {
+					t.Errorf("%s, %v", r, err)
+				}
+			}
+			if diff := cmp.Diff(tc.want, openIDs(t, path)); diff != "" {
+				t.Errorf("open after heal (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Each thing is told once.
+func TestHealDeadTellsOnce(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	dir := t.TempDir()
+	write := func(run, text string) {
+		t.Helper()
+		path := filepath.Join(dir, run)
+		if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), addToIndex(run, path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("unreadable", "nothing of ours\n")
+	write("dead", `{"seq":1,"holder":{"run":"dead","provider":"fake","cluster":"c","as":"harness","process":{"pid":1,"startTime":1,"bootID":"another"}}}
+{"seq":2,"injection":"a","state":"armed","intent":{"fault":"fake.break"}}
+{"seq":3,"injection":"b","state":"armed","intent":{"fault":"fake.break"}}
+`)
+	broken := errors.New("permission denied")
+	open := func(context.Context, string, string) (clusters.Cluster, error) { return nil, broken }
+	reports, err := HealDead(t.Context(), open, t.Logf)
+	if len(reports) != 1 || err == nil {
+		t.Fatalf("%v, %v", reports, err)
+	}
+	all := reports[0].String() + "\n" + err.Error()
+	for _, once := range []string{broken.Error(), "STUCK a", "STUCK b", "run unreadable: "} {
+		if n := strings.Count(all, once); n != 1 {
+			t.Errorf("%q is told %d times:\n%s", once, n, all)
+		}
+	}
+	if c := reports[0].Err(); !errors.Is(c, ErrStuck) {
+		t.Errorf("%v", c)
 	}
 }

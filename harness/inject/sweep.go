@@ -14,7 +14,9 @@ import (
 
 // HealDead heals what every dead run of this machine left, by the index of open
 // journals; runs that are alive are passed over. A journal that was deleted can
-// tell nothing any more: it leaves the index, and Sweep is for what it knew.
+// tell nothing any more: it leaves the index, and Sweep is for what it knew. The
+// error is about runs that could not be looked at; what became of each fault is in
+// the reports.
 func HealDead(ctx context.Context, open Open, say clusters.Say) ([]Report, error) {
 	found, err := OpenJournals()
 	if err != nil {
@@ -34,9 +36,11 @@ func HealDead(ctx context.Context, open Open, say clusters.Say) ([]Report, error
 			continue
 		case err != nil:
 			errs = append(errs, fmt.Errorf("run %s: %w", f.Run, err))
+			if len(r.Healed)+len(r.Stuck) == 0 {
+				continue // the error says all there is to say
+			}
 		}
 		reports = append(reports, r)
-		errs = append(errs, r.Err())
 	}
 	return reports, errors.Join(errs...)
 }
