@@ -8,8 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"gameday/clusters"
 	"gameday/faults"
@@ -24,6 +27,10 @@ const VictimEntry = "verify-victim"
 
 // startWithin bounds the start of a victim and the way to its moment.
 const startWithin = time.Minute
+
+// afterHang is how long a run that goes on is watched: longer than Watch needs to
+// inject again.
+const afterHang = 4 * time.Second
 
 // Moment in the life of a fault: some time after a state was reached.
 type Moment struct {
@@ -136,23 +143,23 @@ func (args VictimArgs) live(ctx context.Context, c *child.Conn, t Trial, cl clus
 	return nil
 }
 
-// victims are the trials that are killed: one of each fault, of those that passed
-// the one that was whole again soonest.
-func (v *Verifier) victims(trials []Trial, rows []Row) []Trial {
-	best := map[string]Trial{}
+// Victims are the trials that are killed: one of each fault, of those that passed
+// the one whose cluster was whole again soonest.
+func Victims(trials []Trial, rows []Row) []Trial {
 	var order []string
+	best := map[string]Trial{}
+	length := map[string]time.Duration{}
 	for _, t := range trials {
-		r, err := rowOf(rows, t.Name)
-		if err != nil || r.Verdict != Pass {
+		r, ok := rowOf(rows, t.Name)
+		if !ok || r.Verdict != Pass {
 			continue // what does not let go by itself is not made worse
 		}
-		b, ok := best[t.Kind.Name]
-		if !ok {
+		if _, ok := best[t.Kind.Name]; !ok {
 			order = append(order, t.Kind.Name)
-		} else if have, err := rowOf(rows, b.Name); err == nil && have.lengthOf() <= r.lengthOf() {
+		} else if length[t.Kind.Name] <= r.lengthOf() {
 			continue
 		}
-		best[t.Kind.Name] = t
+		best[t.Kind.Name], length[t.Kind.Name] = t, r.lengthOf()
 	}
 	var out []Trial
 	for _, name := range order {
@@ -174,58 +181,138 @@ func (v *Verifier) Kill(ctx context.Context, t Trial) Kill {
 // KillAt is Kill at a given moment.
 func (v *Verifier) KillAt(ctx context.Context, t Trial, m Moment) Kill {
 	k := Kill{Fault: t.Kind.Name, Trial: t.Name, Moment: m.String()}
-	targets, before, err := v.ready(ctx, t, v.rand("verify/kill/target/"+t.Name))
-	k.Places = places(targets)
-	if err != nil {
-		k.Verdict, k.Reason = judge(err)
-		return k
-	}
-	v.cfg.Say("%s: %s on %v, killed when %s", t.Name, t.Kind.Name, k.Places, m)
-	err = v.kill(ctx, t, m, targets, &k)
-	settled := v.settle(ctx, before, &k.Whole, &k.SideEffects)
-	k.Verdict, k.Reason = judge(err, settled)
+	v.inAnother(ctx, t, "kill", &k, func(targets []clusters.Node) error { return v.kill(ctx, t, m, targets, &k) })
 	return k
 }
 
+// Hang makes one trial in a process of its own that hangs once the fault is proven,
+// and later goes on. Its guard has undone the fault by then, and it does not take
+// it up again.
+func (v *Verifier) Hang(ctx context.Context, t Trial, lease time.Duration) Kill {
+	k := Kill{Fault: t.Kind.Name, Trial: t.Name, Moment: "proven, by SIGSTOP"}
+	v.inAnother(ctx, t, "hang", &k, func(targets []clusters.Node) error { return v.hang(ctx, t, lease, targets, &k) })
+	return k
+}
+
+// inAnother does with a trial, in another process, what do says, on a cluster that
+// is whole, and wants nothing to be left of it.
+func (v *Verifier) inAnother(ctx context.Context, t Trial, how string, k *Kill, do func([]clusters.Node) error) {
+	targets, before, err := v.ready(ctx, t, v.rand("verify/"+how+"/target/"+t.Name))
+	k.Places = places(targets)
+	if err != nil {
+		k.Verdict, k.Reason = judge(err)
+		return
+	}
+	v.cfg.Say("%s: %s on %s, killed when %s", t.Name, t.Kind.Name, strings.Join(k.Places, ", "), k.Moment)
+	err = do(targets)
+	settled := v.settle(ctx, before, &k.Whole, &k.SideEffects)
+	k.Verdict, k.Reason = judge(err, settled)
+}
+
 func (v *Verifier) kill(ctx context.Context, t Trial, m Moment, targets []clusters.Node, k *Kill) error {
-	id := "kill-" + t.Name
-	if v.tries[id]++; v.tries[id] > 1 {
-		id = fmt.Sprintf("%s-%d", id, v.tries[id])
-	}
-	dir := filepath.Join(v.cfg.Dir, id)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	log, err := os.Create(filepath.Join(dir, "run.log"))
+	p, journal, err := v.victim(ctx, t, VictimArgs{Until: m.State, Hold: v.hold, Lease: inject.DefaultLease}, targets, k)
 	if err != nil {
 		return err
-	}
-	defer log.Close()
-	args := VictimArgs{
-		Provider: v.cfg.Cluster.Provider(), Cluster: v.cfg.Cluster.Name(), Run: v.cfg.Run + "-" + id, Dir: dir,
-		Trial: t.Name, Until: m.State, Hold: v.hold, Lease: inject.DefaultLease,
-	}
-	for _, n := range targets {
-		args.Nodes = append(args.Nodes, n.Name())
-	}
-	start, cancel := context.WithTimeout(ctx, startWithin+t.Kind.ProveWithin+v.hold)
-	defer cancel()
-	p, err := child.Start(start, child.Command{Name: VictimEntry, Args: args, Log: log, Ready: &k.State})
-	if err != nil {
-		return errors.Join(unclear("it did not come to %s: %w", m.State, err), v.swept(ctx, t, filepath.Join(dir, "journal.jsonl"), k))
 	}
 	perr := pause(ctx, m.After)
 	if err := errors.Join(perr, p.Kill(context.WithoutCancel(ctx))); err != nil {
 		return err
 	}
-	return v.swept(ctx, t, filepath.Join(dir, "journal.jsonl"), k)
+	return v.swept(ctx, t, journal, "SIGKILL", k)
 }
 
-// swept waits until the guard of a process that was killed has left nothing open.
-func (v *Verifier) swept(ctx context.Context, t Trial, journal string, k *Kill) error {
+func (v *Verifier) hang(ctx context.Context, t Trial, lease time.Duration, targets []clusters.Node, k *Kill) (err error) {
+	p, journal, err := v.victim(ctx, t, VictimArgs{Until: "proven", Hold: maxHold, Lease: lease}, targets, k)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Kill(context.WithoutCancel(ctx))) }()
+	// A run that beats keeps its fault for longer than its lease.
+	if err := pause(ctx, lease*3/2); err != nil {
+		return err
+	}
+	c, err := inject.ReadJournal(journal)
+	if err != nil {
+		return err
+	}
+	if c.Holder.As != "harness" {
+		return failed("the %s has come although the run beats", c.Holder.As)
+	}
+	if err := unix.Kill(p.PID(), unix.SIGSTOP); err != nil {
+		return err
+	}
+	if err := v.swept(ctx, t, journal, "SIGSTOP", k); err != nil {
+		return err
+	}
+	if err := unix.Kill(p.PID(), unix.SIGCONT); err != nil {
+		return err
+	}
+	f, err := t.fault()
+	if err != nil {
+		return err
+	}
+	env := v.env(t, targets, &memory{})
+	for woken := time.Now(); time.Since(woken) < afterHang; {
+		e, err := f.Prove(ctx, env)
+		if err != nil {
+			return unclear("after the run went on: %w", err)
+		}
+		if e.Active {
+			return failed("the run took the fault up again: %s", e.Evidence)
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// victim starts a process with one fault, and returns when that has come to a
+// state.
+func (v *Verifier) victim(ctx context.Context, t Trial, args VictimArgs, targets []clusters.Node, k *Kill) (p *child.Process, journal string, err error) {
+	id := v.nextID("other-" + t.Name)
+	dir := filepath.Join(v.cfg.Dir, id)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, "", err
+	}
+	// As the journal's own path, by which it is found in the index.
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, "", err
+	}
+	log, err := os.Create(filepath.Join(dir, "run.log"))
+	if err != nil {
+		return nil, "", err
+	}
+	defer log.Close()
+	args.Provider, args.Cluster = v.cfg.Cluster.Provider(), v.cfg.Cluster.Name()
+	args.Run, args.Dir, args.Trial = v.cfg.Run+"-"+id, dir, t.Name
+	for _, n := range targets {
+		args.Nodes = append(args.Nodes, n.Name())
+	}
+	journal = filepath.Join(dir, "journal.jsonl")
+	start, cancel := context.WithTimeout(ctx, startWithin+t.Kind.ProveWithin)
+	defer cancel()
+	p, err = child.Start(start, child.Command{Name: VictimEntry, Args: args, Log: log, Ready: &k.State})
+	if err != nil {
+		return nil, "", errors.Join(unclear("it did not come to %s: %w", args.Until, err), v.swept(ctx, t, journal, "its end", k))
+	}
+	return p, journal, nil
+}
+
+// nextID makes a name unique in this verification.
+func (v *Verifier) nextID(id string) string {
+	if v.tries[id]++; v.tries[id] > 1 {
+		id = fmt.Sprintf("%s-%d", id, v.tries[id])
+	}
+	return id
+}
+
+// swept waits until the guard of a process that was killed, or hangs, has left
+// nothing open.
+func (v *Verifier) swept(ctx context.Context, t Trial, journal, what string, k *Kill) error {
 	killed := time.Now()
 	bound := inject.DefaultLease + t.Kind.GoneWithin
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), bound, fmt.Errorf("waited %s after SIGKILL", bound))
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), bound, fmt.Errorf("waited %s after %s", bound, what))
 	defer cancel()
 	for {
 		err := closed(journal)

@@ -2,8 +2,8 @@ package verify
 
 import (
 	"context"
-	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +28,7 @@ type Options struct {
 // it begins nothing more.
 func (v *Verifier) Run(ctx context.Context, o Options) *Table {
 	began := time.Now()
-	t := v.table(ctx, o.Gameday)
+	t := v.NewTable(ctx, o.Gameday)
 	trials := Shuffle(o.Trials, v.cfg.Seed)
 	for i, tr := range trials {
 		if ctx.Err() != nil {
@@ -40,7 +40,7 @@ func (v *Verifier) Run(ctx context.Context, o Options) *Table {
 		t.Trials = append(t.Trials, r)
 	}
 	if o.Kill {
-		for _, tr := range v.victims(trials, t.Trials) {
+		for _, tr := range Victims(trials, t.Trials) {
 			if ctx.Err() != nil {
 				break
 			}
@@ -64,8 +64,8 @@ func (v *Verifier) Run(ctx context.Context, o Options) *Table {
 	return t
 }
 
-// table is an empty one, with what is known beforehand.
-func (v *Verifier) table(ctx context.Context, gameday string) *Table {
+// NewTable is an empty one, with what is known beforehand.
+func (v *Verifier) NewTable(ctx context.Context, gameday string) *Table {
 	c := v.cfg.Cluster
 	t := &Table{
 		Gameday: gameday, Seed: v.cfg.Seed, Began: time.Now().UTC().Truncate(time.Second),
@@ -102,11 +102,10 @@ func (r Row) lengthOf() time.Duration {
 }
 
 // rowOf finds the row of a trial.
-func rowOf(rows []Row, trial string) (Row, error) {
-	for _, r := range rows {
-		if r.Trial == trial {
-			return r, nil
-		}
+func rowOf(rows []Row, trial string) (Row, bool) {
+	i := slices.IndexFunc(rows, func(r Row) bool { return r.Trial == trial })
+	if i < 0 {
+		return Row{}, false
 	}
-	return Row{}, fmt.Errorf("%s was not tried", trial)
+	return rows[i], true
 }

@@ -266,9 +266,7 @@ func (v *Verifier) injection(t Trial, id string, targets []clusters.Node) (*inje
 	if err != nil {
 		return nil, nil, err
 	}
-	if v.tries[id]++; v.tries[id] > 1 {
-		id = fmt.Sprintf("%s-%d", id, v.tries[id])
-	}
+	id = v.nextID(id)
 	s := &steps{}
 	in, err := inject.New(inject.Config{
 		ID: id, Kind: t.Kind, Fault: f, Journal: v.journal, Record: s.record,

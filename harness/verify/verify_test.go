@@ -119,6 +119,30 @@ func TestKill(t *testing.T) {
 	}
 }
 
+func TestHang(t *testing.T) {
+	v := newTestVerifier(t)
+	k := v.Hang(t.Context(), Trial{Kind: fakeKind(), Trial: fakeKind().Trials[0]}, 500*time.Millisecond)
+	if k.Verdict != Pass || k.Healed == nil || k.Whole == nil {
+		t.Errorf("%+v", k)
+	}
+}
+
+func TestVictims(t *testing.T) {
+	f := func(x float64) *float64 { return &x }
+	k, other := fakeKind(), faults.Kind{Name: "other.break"}
+	trials := []Trial{{Kind: k, Trial: k.Trials[0]}, {Kind: other, Trial: faults.Trial{Name: "other"}}, {Kind: k, Trial: k.Trials[1]}}
+	rows := []Row{
+		{Trial: "fake-break", Verdict: Pass, Gone: f(100), Whole: f(20_000)}, {Trial: "fake-break-other", Verdict: Pass, Gone: f(100), Whole: f(20)},
+		{Trial: "other", Verdict: Fail, Gone: f(1), Whole: f(1)},
+	}
+	if got := Victims(trials, rows); len(got) != 1 || got[0].Name != "fake-break-other" {
+		t.Errorf("%+v", got)
+	}
+	if got := Quick(trials, rows); len(got) != 1 || got[0].Name != "fake-break-other" {
+		t.Errorf("quick: %+v", got)
+	}
+}
+
 func TestSequence(t *testing.T) {
 	v := newTestVerifier(t)
 	k := fakeKind()

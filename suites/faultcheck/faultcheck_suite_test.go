@@ -1,31 +1,36 @@
-// Package faultcheck proves every fault of the catalogue on a real HA cluster: that its proof says no while nothing is
-// broken, that it bites and is proven, that others are well meanwhile, that it goes away, and that it goes away too when the
-// process that injected it is killed in the middle.
+// Package faultcheck proves every fault of the catalogue on a real HA cluster, with what `gameday verify-faults` does
+// (harness/verify), a spec for each trial: that its proof says no while nothing is broken, that it bites and is proven, that
+// others are well meanwhile, that it goes away, that it goes away too when the process that injected it is killed or hangs,
+// and that nothing differs from before then, also after faults that overlapped.
 //
-// It needs Docker and root on Linux, takes about fifteen minutes, and runs only when asked for by label. It makes a cluster
+// It needs Docker and root on Linux, takes about twenty minutes, and runs only when asked for by label. It makes a cluster
 // of three control planes and two workers, or uses one that gameday made and leaves it as it was:
 //
-//	go test -timeout 30m ./suites/faultcheck -ginkgo.label-filter=kind -ginkgo.v
-//	go test -timeout 30m ./suites/faultcheck -ginkgo.label-filter=kind -ginkgo.v -cluster=NAME
+//	go test -timeout 50m ./suites/faultcheck -ginkgo.label-filter=kind -ginkgo.v
+//	go test -timeout 50m ./suites/faultcheck -ginkgo.label-filter=kind -ginkgo.v -cluster=NAME -seed=7 -markdown=faults.md
 package faultcheck
 
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"k8s.io/client-go/kubernetes"
+
 	"gameday/clusters"
 	"gameday/clusters/kind"
+	"gameday/faults"
 	"gameday/faults/mechanism/child"
-	"gameday/faults/mechanism/slowfsync"
+	"gameday/harness/gate"
 	"gameday/harness/inject"
+	"gameday/harness/verify"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -34,14 +39,19 @@ import (
 // version is the version of the cluster: the one that the main job begins with.
 const version = "v1.36.1"
 
-var existing = flag.String("cluster", os.Getenv("GAMEDAY_CLUSTER"), "use this cluster, which gameday made with three control planes and two workers, instead of making one")
+var (
+	existing  = flag.String("cluster", os.Getenv("GAMEDAY_CLUSTER"), "use this cluster, which gameday made with three control planes and two workers, instead of making one")
+	seed      = flag.Uint64("seed", 0, "replays order, targets, moments and sequences; 0 takes Ginkgo's own seed")
+	sequences = flag.Int("sequences", 20, "how many sequences of overlapping faults")
+	asJSON    = flag.String("json", "", "write the table to this file, as JSON")
+	markdown  = flag.String("markdown", "", "write the table to this file, as Markdown")
+)
 
 func TestMain(m *testing.M) {
-	child.Main(map[string]child.Func{
-		slowfsync.Child:   slowfsync.Run,
-		inject.GuardEntry: inject.Guarding(open),
-		victimEntry:       victim,
-	})
+	entries := faults.Children()
+	maps.Copy(entries, verify.Children(open))
+	entries[inject.GuardEntry] = inject.Guarding(open)
+	child.Main(entries)
 	flag.Parse()
 	os.Exit(m.Run())
 }
@@ -55,17 +65,33 @@ func open(ctx context.Context, provider, name string) (clusters.Cluster, error) 
 
 func TestFaultcheck(t *testing.T) {
 	RegisterFailHandler(Fail)
-	if c, _ := GinkgoConfiguration(); c.LabelFilter == "" && !c.DryRun {
+	suite, reporter := GinkgoConfiguration()
+	if suite.LabelFilter == "" && !suite.DryRun {
 		t.Skip("breaks a real cluster: ask for it with -ginkgo.label-filter=kind")
 	}
-	RunSpecs(t, "Every fault on a real cluster", Label("kind"))
+	suite.Timeout = 2 * time.Hour // each spec has its own
+	RunSpecs(t, "Every fault on a real cluster", Label("kind"), suite, reporter)
 }
 
-// cluster is the one that is broken; client-side things are made by each spec.
-var cluster clusters.Cluster
+// cluster is the one that is broken; verifier breaks it, and table is what it found.
+var (
+	cluster  clusters.Cluster
+	client   kubernetes.Interface
+	verifier *verify.Verifier
+	table    *verify.Table
+)
+
+// seedOf is the seed of the draws; it is known when the specs are made.
+func seedOf() uint64 {
+	if *seed != 0 {
+		return *seed
+	}
+	return uint64(GinkgoRandomSeed())
+}
 
 var _ = BeforeSuite(func(ctx SpecContext) {
 	Expect(os.Geteuid()).To(BeZero(), "this suite looks into nodes from outside: run it as root")
+	began := time.Now()
 	p := kind.New()
 	if *existing != "" {
 		var err error
@@ -82,39 +108,71 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	}
 	Expect(clusters.ByRole(cluster.Nodes(), clusters.ControlPlane)).To(HaveLen(3))
 	Expect(clusters.ByRole(cluster.Nodes(), clusters.Worker)).To(HaveLen(2))
-}, NodeTimeout(10*time.Minute))
+
+	var err error
+	client, err = gate.Client(cluster)
+	Expect(err).NotTo(HaveOccurred())
+	dir, err := os.MkdirTemp("", "gameday-faultcheck-")
+	Expect(err).NotTo(HaveOccurred())
+	// Journals of other runs on this machine are not this one's business.
+	restore, had := os.LookupEnv("XDG_STATE_HOME")
+	Expect(os.Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))).To(Succeed())
+	verifier, err = verify.New(ctx, verify.Config{Cluster: cluster, Run: filepath.Base(dir), Dir: dir, Seed: seedOf(), Say: say})
+	Expect(err).NotTo(HaveOccurred())
+	table = verifier.NewTable(ctx, "faultcheck")
+	DeferCleanup(func(ctx SpecContext) {
+		Expect(verifier.Close(ctx)).To(Succeed())
+		table.Finish(trials(), time.Since(began))
+		say("")
+		Expect(table.Text(GinkgoWriter)).To(Succeed())
+		b, err := table.JSON()
+		Expect(err).NotTo(HaveOccurred())
+		for file, data := range map[string][]byte{*asJSON: b, *markdown: table.Markdown()} {
+			if file != "" {
+				Expect(os.WriteFile(file, data, 0o644)).To(Succeed())
+			}
+		}
+		if had {
+			Expect(os.Setenv("XDG_STATE_HOME", restore)).To(Succeed())
+		} else {
+			Expect(os.Unsetenv("XDG_STATE_HOME")).To(Succeed())
+		}
+		if table.Verdict == verify.Pass {
+			Expect(os.RemoveAll(dir)).To(Succeed())
+		}
+	}, NodeTimeout(10*time.Minute))
+}, NodeTimeout(12*time.Minute))
+
+// trials are all of the catalogue, in its order. A trial that is wrong is a spec that fails.
+func trials() []verify.Trial {
+	all, err := verify.Select(faults.Catalogue(), nil)
+	if err != nil {
+		It("has only trials that can be read", func() { Fail(err.Error()) })
+	}
+	return all
+}
 
 // say shows progress in the suite's output.
-func say(format string, args ...any) { GinkgoWriter.Printf(format+"\n", args...) }
+func say(format string, args ...any) {
+	GinkgoWriter.Printf(time.Now().Format("15:04:05.0 ")+format+"\n", args...)
+}
 
 // place finds a node by its place.
 func place(where string) clusters.Node {
 	GinkgoHelper()
-	n, err := nodeAt(cluster, where)
-	Expect(err).NotTo(HaveOccurred())
-	return n
-}
-
-func nodeAt(c clusters.Cluster, where string) (clusters.Node, error) {
-	for _, n := range c.Nodes() {
+	for _, n := range cluster.Nodes() {
 		if clusters.Place(n) == where {
-			return n, nil
+			return n
 		}
 	}
-	return nil, fmt.Errorf("no node at %s", where)
+	Fail("no node at " + where)
+	return nil
 }
 
-// newJournal is the journal of one spec, with an index of its own.
-func newJournal(ctx context.Context) *inject.Journal {
+// eventuallyWhole waits until the cluster is.
+func eventuallyWhole(ctx context.Context) {
 	GinkgoHelper()
-	dir := GinkgoT().TempDir()
-	GinkgoT().Setenv("XDG_STATE_HOME", filepath.Join(dir, "state"))
-	j, err := inject.OpenJournal(filepath.Join(dir, "journal.jsonl"), inject.Header{Run: "faultcheck", Provider: cluster.Provider(), Cluster: cluster.Name()})
-	Expect(err).NotTo(HaveOccurred())
-	g, err := inject.StartGuard(ctx, j, inject.DefaultLease)
-	Expect(err).NotTo(HaveOccurred())
-	DeferCleanup(func(ctx SpecContext) {
-		Expect(errors.Join(g.Stop(ctx), j.Close())).To(Succeed())
-	}, NodeTimeout(8*time.Minute))
-	return j
+	Expect(gate.Wait(ctx, "the cluster to be whole", 8*time.Minute, func(ctx context.Context) string {
+		return gate.All(ctx, cluster, client)
+	})).To(Succeed())
 }
