@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"gameday/faults/mechanism/cgroup"
 	"gameday/faults/mechanism/child"
 	"gameday/faults/mechanism/slowfsync"
 )
@@ -9,6 +10,7 @@ import (
 // child.Main: by name, one line each.
 func Children() map[string]child.Func {
 	return map[string]child.Func{
+		cgroup.Child:        cgroup.Run,
 		slowfsync.FailChild: slowfsync.RunFailing,
 		slowfsync.Child:     slowfsync.Run,
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"gameday/faults/mechanism/cgroup"
 	"gameday/faults/mechanism/child"
 	"gameday/faults/mechanism/cut"
 	"gameday/faults/mechanism/slowfsync"
@@ -19,6 +20,8 @@ var entries = map[string]child.Func{
 	"stubborn":          stubborn,
 	"slower":            slower,
 	"timekeeper":        timekeeper,
+	"hoarder":           hoarder,
+	cgroup.Child:        cgroup.Run,
 	slowfsync.FailChild: slowfsync.RunFailing,
 	slowfsync.Child:     slowfsync.Run,
 }
