@@ -25,7 +25,7 @@ import (
 // Errors of this package.
 var (
 	// ErrUnsupported is wrapped, with the reason, where this machine or this process has no vDSO that could be changed.
-	ErrUnsupported = errors.New("the clock of a single process cannot be skewed here")
+	ErrUnsupported = fmt.Errorf("the clock of a single process cannot be skewed here: %w", errors.ErrUnsupported)
 	// ErrTaken is wrapped when somebody else has changed the process's vDSO already.
 	ErrTaken = errors.New("the process's clock is skewed already, by somebody else")
 )
