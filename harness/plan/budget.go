@@ -66,14 +66,7 @@ func budget(s *scenarios.Scenario, a *axis, windows []window, kinds map[string]f
 			if at < last.begin || at > last.last {
 				continue
 			}
-			// All that may be there when last opens, and still in this slot.
-			var meet []window
-			for _, w := range windows {
-				together := w.begin <= last.begin && at <= w.last && !w.closedBefore(last) && !last.closedBefore(w)
-				if w.fault == last.fault || together {
-					meet = append(meet, w)
-				}
-			}
+			meet := meeting(windows, last, at)
 			m := sum(sl, meet, kinds, b)
 			b.Etcd.Most = max(b.Etcd.Most, m.Etcd)
 			b.APIServers.Most = max(b.APIServers.Most, m.APIServers)
@@ -94,6 +87,18 @@ func budget(s *scenarios.Scenario, a *axis, windows []window, kinds map[string]f
 		}
 	}
 	return b, over
+}
+
+// meeting are all that may be there when last opens, and still in the slot.
+func meeting(windows []window, last window, at int) []window {
+	var out []window
+	for _, w := range windows {
+		together := w.begin <= last.begin && at <= w.last && !w.closedBefore(last) && !last.closedBefore(w)
+		if w.fault == last.fault || together {
+			out = append(out, w)
+		}
+	}
+	return out
 }
 
 // sum counts what is away in a slot.

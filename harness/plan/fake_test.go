@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"gameday/clusters"
 	"gameday/clusters/upgrade"
@@ -26,7 +27,8 @@ func fakeFacts() Facts {
 	kind := func(name string, roles []clusters.Role, cost faults.Cost, instant bool) faults.Kind {
 		return faults.Kind{
 			Name: name, Roles: roles, Cost: cost, Instant: instant, Needs: []clusters.Capability{clusters.CapExec},
-			New: func() faults.Fault { return inert{} },
+			New:    func() faults.Fault { return inert{} },
+			Trials: []faults.Trial{{Name: strings.ReplaceAll(name, ".", "-"), Target: faults.Target{Pick: faults.PickOne, Role: string(roles[0])}}},
 		}
 	}
 	lbKill := kind("lb.kill", []clusters.Role{clusters.LoadBalancer}, faults.Cost{LoadBalancers: 1}, false)

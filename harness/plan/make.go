@@ -13,8 +13,13 @@ import (
 )
 
 // Make plans a run. It touches nothing. A plan that must not be carried out is
-// refused with a *scenarios.Invalid that names every reason.
+// refused with a *scenarios.Invalid that names every reason. Random faults are
+// those that Draw draws: who is to run the plan draws them first.
 func Make(s *scenarios.Scenario, seed uint64, facts Facts) (*Plan, error) {
+	s, err := Draw(s, seed, facts)
+	if err != nil {
+		return nil, err
+	}
 	m := &maker{s: s, seed: seed, facts: facts, kinds: map[string]faults.Kind{}}
 	steps, err := s.Steps(facts.Known)
 	if err != nil {
