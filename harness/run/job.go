@@ -125,6 +125,11 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("%w: %w", ErrInput, err)
 	}
+	if s, err = plan.Draw(s, job.Seed, plan.Facts{
+		Provider: provider.Name(), Capabilities: Capabilities(provider.Name()), Known: plan.Known(),
+	}); err != nil {
+		return Config{}, fmt.Errorf("%w: %w", ErrInput, err)
+	}
 	p, err := plan.Make(s, job.Seed, plan.Facts{Provider: provider.Name(), Known: plan.Known()})
 	if err != nil {
 		return Config{}, fmt.Errorf("%w: %w", ErrInput, err)

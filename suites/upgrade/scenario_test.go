@@ -53,7 +53,7 @@ var _ = Describe("A scenario", Label("kind", "scenario"), Serial, Ordered, func(
 	})
 
 	It("proved each fault while its phase was open, and that it was gone", func(SpecContext) {
-		s, err := run.Load(*scenario)
+		s, err := run.Load(filepath.Join(res.Dir, "scenario.yaml")) // random faults as drawn
 		Expect(err).NotTo(HaveOccurred())
 		Expect(res.Document.Faults).To(HaveLen(len(s.Faults)))
 		for _, f := range res.Document.Faults {

@@ -78,7 +78,8 @@ func (p *planning) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.provider, "provider", providerNames()[0], "where clusters come from: "+strings.Join(providerNames(), ", "))
 }
 
-// make loads a scenario and plans it. Nothing is touched.
+// make loads a scenario, draws its faults if they are random, and plans it.
+// Nothing is touched.
 func (p *planning) make(arg string) (*scenarios.Scenario, *plan.Plan, error) {
 	from, err := findProvider(p.provider)
 	if err != nil {
@@ -91,6 +92,10 @@ func (p *planning) make(arg string) (*scenarios.Scenario, *plan.Plan, error) {
 	for p.seed == 0 {
 		p.seed = rand.Uint64N(100_000) // short enough to be read out
 	}
-	made, err := plan.Make(s, p.seed, plan.Facts{Provider: from.name, Capabilities: from.capabilities, Known: plan.Known()})
+	facts := plan.Facts{Provider: from.name, Capabilities: from.capabilities, Known: plan.Known()}
+	if s, err = plan.Draw(s, p.seed, facts); err != nil {
+		return nil, nil, err
+	}
+	made, err := plan.Make(s, p.seed, facts)
 	return s, made, err
 }
