@@ -131,7 +131,7 @@ func TestDocument(t *testing.T) {
 	b.inject("never", "upgrade/worker[0]", "w0", "requested", 23, "unproven", 24)
 	add(b, &b.h.Findings, 20, history.Finding{Level: "note", What: "fyi"})
 	add(b, &b.h.Usage, 10, history.Usage{CPU: time.Minute, MaxRSS: 1 << 20})
-	add(b, &b.h.Usage, 30, history.Usage{CPU: time.Minute + 2500 * time.Millisecond, MaxRSS: 100 << 20})
+	add(b, &b.h.Usage, 30, history.Usage{CPU: time.Minute + 2500*time.Millisecond, MaxRSS: 100 << 20})
 	b.node(50, history.Node{Name: "w0", Place: "worker[0]", Ready: "True", Version: "v1.37.0"})
 	d := Make(b.h, []Result{{
 		Name: "api.read", Verdict: Fail, Budget: 5, Observed: 6.05, ErrorBar: .05, Unit: "s", Promise: "no outage longer than 5 s",
