@@ -13,8 +13,9 @@ import (
 // APIAvailability promises that the API answers: reads from the watch cache,
 // quorum reads, writes and watches, each judged by itself (api.read,
 // api.quorum-read, api.write, api.watch). An outage counts from the start of
-// the first bad sample; a sample that is refused by the API server counts as
-// bad just as one that is not answered.
+// the first bad sample to the answer of the first good one. A sample that is
+// refused by the API server, or answered later than Slow, counts as bad just as
+// one that is not answered.
 type APIAvailability struct {
 	// Longest outage that is allowed on any judged series.
 	Longest time.Duration `yaml:"longest"`
@@ -28,6 +29,9 @@ type APIAvailability struct {
 	// P99 of the answer times of good requests; 0 only tells it. It must be below
 	// the deadline of the samples, at which an answer is not good any more.
 	P99 time.Duration `yaml:"p99"`
+	// Slow is how long an answer may take before it is bad. It has no effect on
+	// samples whose deadline is shorter.
+	Slow time.Duration `yaml:"slow"`
 	// Watch is the longest time that a watch may be closed or silent while
 	// there was something to tell.
 	Watch time.Duration `yaml:"watch"`
@@ -48,7 +52,7 @@ const (
 
 func newAPIAvailability() Checker {
 	return &APIAvailability{
-		Longest: 5 * time.Second, Watch: 60 * time.Second,
+		Longest: 5 * time.Second, Slow: slowBound, Watch: 60 * time.Second,
 		Endpoints: []string{endpointLB}, Late: lateBound, Min: 100,
 	}
 }
@@ -56,7 +60,7 @@ func newAPIAvailability() Checker {
 // Validate implements Validator.
 func (c *APIAvailability) Validate() []error {
 	errs := notNegative(map[string]time.Duration{"total": c.Total, "p99": c.P99, "pinned": c.Pinned})
-	errs = append(errs, positive(map[string]time.Duration{"longest": c.Longest, "watch": c.Watch, "late": c.Late})...)
+	errs = append(errs, positive(map[string]time.Duration{"longest": c.Longest, "watch": c.Watch, "slow": c.Slow, "late": c.Late})...)
 	if c.Min < 1 {
 		errs = append(errs, fmt.Errorf("min: %d samples prove nothing; give at least 1", c.Min))
 	}
@@ -131,7 +135,7 @@ func (c *APIAvailability) verb(h *history.History, verb string, in span, why str
 			continue
 		}
 		name := fmt.Sprintf("%s (%s)", via(s.Endpoint, places), s.Conn)
-		t := tell(h.Samples[id], s.Period, in, c.Late)
+		t := tell(h.Samples[id], s.Period, in, rules{late: c.Late, slow: c.Slow})
 		if !c.judges(s.Endpoint, places) {
 			if len(t.outages) > 0 {
 				apart = append(apart, name)
@@ -276,6 +280,7 @@ func (c *APIAvailability) promise() string {
 	if c.Total > 0 {
 		p += ", no more than " + length(c.Total) + " in all"
 	}
+	p += ", answers later than " + length(c.Slow) + " are bad"
 	if c.P99 > 0 {
 		p += ", p99 of good answers <= " + length(c.P99)
 	}

@@ -67,6 +67,24 @@ func TestAPIAvailability(t *testing.T) {
 			}
 		}
 	}
+	slowly := func(from, to float64) func(float64, *history.Sample) {
+		return func(at float64, s *history.Sample) {
+			if at >= from && at <= to {
+				s.Took = 1500 * time.Millisecond
+			}
+		}
+	}
+	// The API answers nothing and then all that is still waited for.
+	held := func(from, to float64) func(float64, *history.Sample) {
+		return func(at float64, s *history.Sample) {
+			if at < from || at > to {
+				return
+			}
+			if s.Took = sec(to - at); s.Took > 2*time.Second {
+				s.Took, s.OK, s.Err = 2*time.Second, false, "no answer"
+			}
+		}
+	}
 	for _, c := range []struct {
 		name   string
 		set    func(c *APIAvailability)
@@ -84,7 +102,7 @@ func TestAPIAvailability(t *testing.T) {
 		}},
 		{name: "within the budget", change: down(20, 24), want: Pass, reason: "1 outage", check: func(t *testing.T, r Result) {
 			t.Helper()
-			if r.Observed != 4.05 || r.ErrorBar != 0.05 || len(r.Evidence) != 1 {
+			if r.Observed != 4.053 || r.ErrorBar != 0.053 || len(r.Evidence) != 1 {
 				t.Errorf("%+v", r)
 			}
 			if d := strings.Join(r.Evidence[0].During, " "); d != "cut upgrade/worker[0]/drain" {
@@ -95,16 +113,24 @@ func TestAPIAvailability(t *testing.T) {
 			b.step(19, 21, "upgrade/worker[0]/drain", "w0", "proceeded", "").step(25, 28, "upgrade/worker[0]/kubelet", "w0", "proceeded", "")
 			b.fault("cut", "upgrade/worker[0]", "w0", 20, 24).fault("later", "upgrade/worker[0]", "w0", 26, 27)
 		}},
-		{name: "too long", change: down(20, 26), want: Fail, reason: "outage of 6.05 s (+-50 ms) via lb (new) at 0:20.00"},
+		{name: "too long", change: down(20, 26), want: Fail, reason: "outage of 6.05 s (+-53 ms) via lb (new) at 0:20.00"},
 		{name: "as long as the budget", change: down(20, 24.95), want: Inconclusive, reason: "too close to the budget"},
-		{name: "too much in all", set: func(c *APIAvailability) { c.Total = time.Second }, change: both(down(20, 21), down(30, 31)), want: Fail, reason: "down for 2.10 s (+-100 ms) in all via lb (new), 95.80 % available"},
-		{name: "in all too close", set: func(c *APIAvailability) { c.Total = 2 * time.Second }, change: both(down(20, 21), down(30, 31)), want: Inconclusive, reason: "in all via lb (new), 95.80 % available: too close"},
+		{name: "too much in all", set: func(c *APIAvailability) { c.Total = time.Second }, change: both(down(20, 21), down(30, 31)), want: Fail, reason: "down for 2.10 s (+-105 ms) in all via lb (new), 95.79 % available"},
+		{name: "in all too close", set: func(c *APIAvailability) { c.Total = 2 * time.Second }, change: both(down(20, 21), down(30, 31)), want: Inconclusive, reason: "in all via lb (new), 95.79 % available: too close"},
 		{name: "not ended", change: down(58, 99), want: Inconclusive, reason: "had not ended when the samplers stopped"},
 		{name: "not ended and too long", change: down(50, 99), want: Fail, reason: "outage of"},
 		{name: "before the steady state", change: down(0, 9), want: Pass, reason: "400 outside the judged time"},
 		{name: "slow", set: func(c *APIAvailability) { c.P99 = time.Second }, change: slow(0.02), want: Fail, reason: "p99 of good answers via lb (new) is 1.50 s"},
 		{name: "slow now and then", set: func(c *APIAvailability) { c.P99 = time.Second }, change: slow(0.001), want: Pass, reason: "p99 of good answers via lb (new) is 5 ms"},
-		{name: "slow but not judged", change: slow(0.02), want: Pass, reason: "p99 of good answers via lb (new) is 1.50 s"},
+		{name: "slow but not judged", set: func(c *APIAvailability) { c.Slow = 2 * time.Second }, change: slow(0.02), want: Pass, reason: "p99 of good answers via lb (new) is 1.50 s"},
+		{name: "slow for too long", change: slowly(20, 26), want: Fail, reason: "outage of 6.05 s (+-53 ms) via lb (new)", check: func(t *testing.T, r Result) {
+			t.Helper()
+			if !strings.Contains(r.Evidence[0].Text, "answered after 1.50 s") {
+				t.Errorf("%+v", r.Evidence)
+			}
+		}},
+		{name: "held for too long", change: held(20, 26.3), want: Fail, reason: "outage of 5.80 s (+-550 ms)"},
+		{name: "held as long as the budget", change: held(20, 25.7), want: Inconclusive, reason: "too close"},
 		{name: "a p99 that cannot be broken", set: func(c *APIAvailability) { c.P99 = 5 * time.Second }, want: Inconclusive, reason: "their deadline is 2.00 s: a budget of 5.00 s could never be broken"},
 		{name: "starved", change: late(10), want: Inconclusive, reason: "the harness was starved: of 1001 samples"},
 		{name: "a few late", change: late(100), want: Pass, reason: "10 late"},
@@ -157,10 +183,10 @@ func TestAPIAvailabilityValidate(t *testing.T) {
 		t.Errorf("the defaults: %v", errs)
 	}
 	bad := &APIAvailability{Longest: -1, Total: -1, P99: -1, Endpoints: []string{"cp0"}}
-	if errs := bad.Validate(); len(errs) != 7 {
+	if errs := bad.Validate(); len(errs) != 8 {
 		t.Errorf("%d problems: %v", len(errs), errs)
 	}
-	if errs := (&APIAvailability{Longest: 1, Watch: 1, Late: 1, Min: 1}).Validate(); len(errs) != 1 || !strings.Contains(errs[0].Error(), "none would be judged") {
+	if errs := (&APIAvailability{Longest: 1, Slow: 1, Watch: 1, Late: 1, Min: 1}).Validate(); len(errs) != 1 || !strings.Contains(errs[0].Error(), "none would be judged") {
 		t.Errorf("no endpoints: %v", errs)
 	}
 }

@@ -359,7 +359,8 @@ func noWrites(h *history.History, in span) bool {
 		if s.Verb != "write" || s.Endpoint == endpointLB {
 			continue
 		}
-		out := slices.ContainsFunc(Outages(h, id), func(o Outage) bool {
+		// A write that was answered late was taken.
+		out := slices.ContainsFunc(outages(h, id, rules{late: lateBound}), func(o Outage) bool {
 			return !o.starved() && o.FirstBad <= in.from && in.to <= o.LastBad && o.sure >= in.to-in.from
 		})
 		if was, ok := down[s.Endpoint]; ok {

@@ -1,6 +1,7 @@
 package slo
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -9,9 +10,10 @@ import (
 )
 
 // Outage is a run of bad samples. It began between LastGood and FirstBad and
-// ended between LastBad and FirstGood: all are starts of samples, so that the
-// same definition holds for every target, and an answer that takes long does
-// not move an edge.
+// ended between LastBad and FirstGood. All but the last are starts of samples;
+// FirstGood is when the first good sample was answered, because a request that
+// was held until the target was well again says nothing about the time in which
+// it waited.
 type Outage struct {
 	LastGood, FirstBad, LastBad, FirstGood time.Duration
 	// Begun says that no good sample came before it, Open that none came after:
@@ -69,13 +71,41 @@ func (o Outage) span() span { return span{o.FirstBad, max(o.LastBad, o.FirstBad)
 // poller from an outage: github.com/openshift/origin pull 27250.)
 const lateBound = 100 * time.Millisecond
 
+// slowBound is how long an answer may take before it is bad: what Kubernetes
+// promises of a request of a single object (github.com/kubernetes/community
+// sig-scalability/slos/api_call_latency.md, p99 <= 1 s).
+const slowBound = time.Second
+
+// rules say which samples are judged and which are good.
+type rules struct {
+	// late is how late a judged sample may start.
+	late time.Duration
+	// slow is how long a good answer may take; 0: as long as the deadline.
+	slow time.Duration
+}
+
+// bad says why a sample is bad, or "".
+func (r rules) bad(s history.Sample) string {
+	switch {
+	case !s.OK:
+		return cmp.Or(s.Err, "no reason recorded")
+	case r.slow > 0 && s.Took > r.slow:
+		return "answered after " + length(s.Took)
+	}
+	return ""
+}
+
 // notSent begins the Err of a sample that was due but never sent.
 const notSent = "not sent"
 
-// Outages finds the outages of a series over the whole record.
+// Outages finds the outages of a series over the whole record, by the default
+// rules.
 func Outages(h *history.History, series int) []Outage {
-	t := tell(h.Samples[series], h.Series[series].Period, span{0, max(h.Last, 0)}, lateBound)
-	return t.outages
+	return outages(h, series, rules{late: lateBound, slow: slowBound})
+}
+
+func outages(h *history.History, series int, by rules) []Outage {
+	return tell(h.Samples[series], h.Series[series].Period, span{0, max(h.Last, 0)}, by).outages
 }
 
 // tally is what a series says about a span of the run.
@@ -87,7 +117,7 @@ type tally struct {
 	// blind is the longest time between two good samples in which an outage
 	// could hide; blindAt is where it begins.
 	blind, blindAt time.Duration
-	// took are the answer times of good samples.
+	// took are the answer times of all that were answered well, slow or not.
 	took []time.Duration
 }
 
@@ -97,10 +127,10 @@ func (t tally) starved() bool {
 }
 
 // tell reads a series. Samples must be in the order of their starts.
-func tell(samples []history.Timed[history.Sample], period time.Duration, in span, late time.Duration) tally {
+func tell(samples []history.Timed[history.Sample], period time.Duration, in span, by rules) tally {
 	var t tally
 	// A hole is longer than what lost or late samples explain.
-	hole := 3*period + late
+	hole := 3*period + by.late
 	last := in.from // start of the sample before
 	lastGood, seen := in.from, false
 	out := 0 // late samples since the last one that was judged
@@ -120,17 +150,20 @@ func tell(samples []history.Timed[history.Sample], period time.Duration, in span
 			t.unsent++
 			continue
 		}
-		if s.V.Late > late {
+		if s.V.Late > by.late {
 			t.late++
 			out++
 			continue
 		}
 		t.judged++
-		switch {
-		case s.V.OK:
+		if s.V.OK {
 			t.took = append(t.took, s.V.Took)
+		}
+		why := by.bad(s.V)
+		switch {
+		case why == "":
 			if o != nil {
-				o.FirstGood, o.Late = s.At, o.Late+out
+				o.FirstGood, o.Late = s.At+s.V.Took, o.Late+out
 				t.close(o)
 				o = nil
 			} else {
@@ -139,7 +172,7 @@ func tell(samples []history.Timed[history.Sample], period time.Duration, in span
 			lastGood = s.At
 			seen = true
 		case o == nil:
-			o = &Outage{LastGood: lastGood, FirstBad: s.At, LastBad: s.At, Begun: !seen, Bad: 1, Late: out, Cause: s.V.Err, stretch: s.At}
+			o = &Outage{LastGood: lastGood, FirstBad: s.At, LastBad: s.At, Begun: !seen, Bad: 1, Late: out, Cause: why, stretch: s.At}
 		default:
 			o.Bad++
 			o.Late += out

@@ -1,6 +1,7 @@
 package slo
 
 import (
+	"cmp"
 	"testing"
 	"time"
 
@@ -12,10 +13,12 @@ import (
 func samples(period time.Duration, text string) []history.Timed[history.Sample] {
 	var out []history.Timed[history.Sample]
 	for i, c := range text {
-		s := history.Sample{Took: 5 * time.Millisecond, OK: c == '.' || c == 'L'}
+		s := history.Sample{OK: c == '.' || c == 'L'}
 		switch c {
 		case ' ':
 			continue
+		case 's': // answered after 3 s
+			s.OK, s.Took = true, 3*time.Second
 		case 'x':
 			s.Err = "refused"
 		case 'l', 'L':
@@ -41,6 +44,8 @@ func TestOutages(t *testing.T) {
 		judged, late  int
 		unsent        int
 		starving      bool
+		slow          time.Duration
+		cause         string
 	}{
 		{name: "none", text: "....", judged: 4},
 		{name: "one sample", text: "..x..", outages: 1, lastGood: 50, bad: 100, lastBad: 100, good: 150, most: 100, judged: 5},
@@ -52,11 +57,15 @@ func TestOutages(t *testing.T) {
 		{name: "only late is a hole", text: "..lll..", judged: 4, late: 3},
 		{name: "not sent inside", text: "..xnx..", outages: 1, lastGood: 50, bad: 100, lastBad: 200, good: 250, least: 100, most: 200, judged: 6, unsent: 1},
 		{name: "a hole inside is not sure", text: "..xx               xx..", outages: 1, lastGood: 50, bad: 100, lastBad: 1000, good: 1050, least: 100, most: 1000, judged: 8},
+		{name: "held, then answered", text: "..xxxs..", outages: 1, lastGood: 50, bad: 100, lastBad: 200, good: 3250, least: 100, most: 3200, judged: 8},
+		{name: "too slow to be good", text: "..xsss..", slow: time.Second, outages: 1, lastGood: 50, bad: 100, lastBad: 250, good: 300, least: 150, most: 250, judged: 8},
+		{name: "begins slow", text: "..sss..", slow: time.Second, outages: 1, lastGood: 50, bad: 100, lastBad: 200, good: 250, least: 100, most: 200, judged: 7, cause: "answered after 3.00 s"},
+		{name: "slow is good", text: "..sss..", judged: 7},
 		{name: "two", text: ".x.x.", outages: 2, lastGood: 0, bad: 50, lastBad: 50, good: 100, most: 100, judged: 5},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			list := samples(p, c.text)
-			got := tell(list, p, span{0, list[len(list)-1].At}, lateBound)
+			got := tell(list, p, span{0, list[len(list)-1].At}, rules{late: lateBound, slow: c.slow})
 			if len(got.outages) != c.outages {
 				t.Fatalf("outages %+v", got.outages)
 			}
@@ -79,18 +88,18 @@ func TestOutages(t *testing.T) {
 			if o.Length()-o.ErrorBar() != o.Least() || o.Length()+o.ErrorBar() != o.Most() {
 				t.Errorf("%v +- %v is not %v to %v", o.Length(), o.ErrorBar(), o.Least(), o.Most())
 			}
-			if o.Cause != "refused" {
+			if o.Cause != cmp.Or(c.cause, "refused") {
 				t.Errorf("cause %q", o.Cause)
 			}
 		})
 	}
-	if got := tell(samples(p, "..lll.."), p, span{0, ms(300)}, lateBound); got.blind != ms(200) || got.blindAt != ms(50) {
+	if got := tell(samples(p, "..lll.."), p, span{0, ms(300)}, rules{late: lateBound}); got.blind != ms(200) || got.blindAt != ms(50) {
 		t.Errorf("a hole of late samples: blind %v at %v", got.blind, got.blindAt)
 	}
-	if got := tell(samples(p, ".."), p, span{0, time.Minute}, lateBound); got.blind != time.Minute-p {
+	if got := tell(samples(p, ".."), p, span{0, time.Minute}, rules{late: lateBound}); got.blind != time.Minute-p {
 		t.Errorf("a series that stopped: blind %v", got.blind)
 	}
-	if got := tell(samples(p, "xx......"), p, span{ms(100), ms(350)}, lateBound); len(got.outages) != 0 || got.outside != 2 {
+	if got := tell(samples(p, "xx......"), p, span{ms(100), ms(350)}, rules{late: lateBound}); len(got.outages) != 0 || got.outside != 2 {
 		t.Errorf("before the judged time: %+v", got)
 	}
 }
