@@ -24,7 +24,9 @@ type APIAvailability struct {
 	// balancer, for as long as that server keeps it open, whatever it answers: an
 	// API server whose own etcd member is down holds such a client for as long.
 	Pinned time.Duration `yaml:"pinned"`
-	// Total down time that is allowed on any judged series; 0 does not judge it.
+	// Total down time that is allowed on any judged series, with the time in which
+	// nothing was seen; 0: what one outage may last (Longest, Pinned), for each
+	// fault, for each control plane that was upgraded, and once besides.
 	Total time.Duration `yaml:"total"`
 	// P99 of the answer times of good requests; 0 only tells it. It must be below
 	// the deadline of the samples, at which an answer is not good any more.
@@ -82,13 +84,14 @@ var verbs = []string{"read", "quorum-read", "write"}
 func (c *APIAvailability) Check(h *history.History) []Result {
 	around := look(h)
 	in, why := measured(h)
+	blows := around.blows()
 	places := map[string]string{} // place of each node
 	for _, n := range h.Nodes {
 		places[n.V.Name] = n.V.Place
 	}
 	out := make([]Result, 0, len(verbs)+1)
 	for _, v := range verbs {
-		out = append(out, c.verb(h, v, in, why, places, around))
+		out = append(out, c.verb(h, v, in, why, places, around, blows))
 	}
 	return append(out, c.watch(h, in, why, places, around))
 }
@@ -111,8 +114,8 @@ func via(endpoint string, places map[string]string) string {
 	return "at " + endpoint
 }
 
-func (c *APIAvailability) verb(h *history.History, verb string, in span, why string, places map[string]string, around surroundings) Result {
-	r := Result{Name: "api." + verb, Unit: "s", Budget: seconds(c.Longest), Promise: c.promise()}
+func (c *APIAvailability) verb(h *history.History, verb string, in span, why string, places map[string]string, around surroundings, blows int) Result {
+	r := Result{Name: "api." + verb, Unit: "s", Budget: seconds(c.Longest), Promise: c.promise(blows)}
 	var g grounds
 	if why != "" {
 		g.doubt("%s", why)
@@ -148,12 +151,12 @@ func (c *APIAvailability) verb(h *history.History, verb string, in span, why str
 		r.Excluded += t.late + t.unsent + t.outside
 		outages += len(t.outages)
 		longest := c.longest(s.Conn)
-		w := c.series(&g, name, t, longest, s.Deadline, h, in)
+		w := c.series(&g, name, t, longest, c.total(longest, blows), s.Deadline, h, in)
 		if float64(w.Length())/float64(longest) >= float64(worst.Length())/float64(limit) {
 			worst, limit = w, longest
 		}
 		for _, o := range t.outages {
-			around.evidence(&r, o.span(), fmt.Sprintf("%s %s down for %s (+-%s): %s", verb, name, length(o.Length()), length(o.ErrorBar()), o.Cause))
+			around.evidence(&r, o.span(), fmt.Sprintf("%s %s down for %s (+-%s): %s", verb, name, length(o.Length()), length(o.ErrorBar()), o.text()))
 		}
 		leftOut(&g, name, t)
 	}
@@ -181,8 +184,33 @@ func (c *APIAvailability) longest(conn string) time.Duration {
 	return c.Longest
 }
 
+// total is what all outages of a series may last together.
+func (c *APIAvailability) total(longest time.Duration, blows int) time.Duration {
+	if c.Total > 0 {
+		return c.Total
+	}
+	return longest * time.Duration(blows)
+}
+
+// blows counts what may cost an outage: faults that acted, control planes that
+// were upgraded, and one that nobody knows of.
+func (s surroundings) blows() int {
+	n := 1
+	for _, f := range s.faults {
+		if f.acting != (span{}) {
+			n++
+		}
+	}
+	for _, p := range s.phases {
+		if p.Name == "upgrade/"+p.Place && strings.HasPrefix(p.Place, "control-plane[") && p.Outcome != outcomeSkipped {
+			n++
+		}
+	}
+	return n
+}
+
 // series judges one series and returns its longest outage.
-func (c *APIAvailability) series(g *grounds, name string, t tally, longest, deadline time.Duration, h *history.History, in span) Outage {
+func (c *APIAvailability) series(g *grounds, name string, t tally, longest, total, deadline time.Duration, h *history.History, in span) Outage {
 	var worst Outage
 	var least, most time.Duration
 	for _, o := range t.outages {
@@ -203,13 +231,12 @@ func (c *APIAvailability) series(g *grounds, name string, t tally, longest, dead
 		}
 	}
 	if len(t.outages) > 0 {
+		most += t.hidden
 		sum := (least + most) / 2
 		say := fmt.Sprintf("down for %s (+-%s) in all %s, %.2f %% available", length(sum), length((most-least)/2), name, 100*(1-sum.Seconds()/(in.to-in.from).Seconds()))
-		if c.Total > 0 {
-			g.limit(seconds(least), seconds(most), seconds(c.Total), say)
-		} else {
-			g.note("%s", say)
-		}
+		g.limit(seconds(least), seconds(most), seconds(total), say)
+	} else if t.hidden > total {
+		g.doubt("nothing was seen %s for %s in all", name, length(t.hidden))
 	}
 	if t.blind > longest {
 		g.doubt("no sample %s for %s from %s on: an outage could hide there", name, length(t.blind), clock(t.blindAt))
@@ -226,6 +253,8 @@ func (c *APIAvailability) series(g *grounds, name string, t tally, longest, dead
 		switch {
 		case c.P99 > 0 && deadline > 0 && c.P99 >= deadline:
 			g.doubt("%s, but their deadline is %s: a budget of %s could never be broken", say, length(deadline), length(c.P99))
+		case c.P99 > 0 && p > c.P99 && t.starved():
+			g.doubt("%s, but the harness was starved", say)
 		case c.P99 > 0 && p > c.P99:
 			g.fail("%s", say)
 		default:
@@ -269,16 +298,21 @@ func (s surroundings) apart(r *Result, name string, t tally) {
 		}
 	}
 	s.evidence(r, worst.span(), fmt.Sprintf("not judged: %s %s, %s in all, the longest %s (+-%s): %s", name,
-		count(len(t.outages), "outage", "outages"), length(sum), length(worst.Length()), length(worst.ErrorBar()), worst.Cause))
+		count(len(t.outages), "outage", "outages"), length(sum), length(worst.Length()), length(worst.ErrorBar()), worst.text()))
 }
 
-func (c *APIAvailability) promise() string {
+func (c *APIAvailability) promise(blows int) string {
 	p := "no outage longer than " + length(c.Longest)
 	if c.Pinned > 0 {
 		p += " (" + length(c.Pinned) + " on reused connections)"
 	}
-	if c.Total > 0 {
+	switch {
+	case c.Total > 0:
 		p += ", no more than " + length(c.Total) + " in all"
+	case blows > 1:
+		p += fmt.Sprintf(", in all no more than %d times that (faults and control planes upgraded)", blows)
+	default:
+		p += ", nor all together"
 	}
 	p += ", answers later than " + length(c.Slow) + " are bad"
 	if c.P99 > 0 {

@@ -67,6 +67,15 @@ func TestAPIAvailability(t *testing.T) {
 			}
 		}
 	}
+	// One of ten is good.
+	flaps := func(from, to float64) func(float64, *history.Sample) {
+		n := 0
+		return func(at float64, s *history.Sample) {
+			if n++; at >= from && at <= to && n%10 != 0 {
+				s.OK, s.Err = false, "connection refused"
+			}
+		}
+	}
 	slowly := func(from, to float64) func(float64, *history.Sample) {
 		return func(at float64, s *history.Sample) {
 			if at >= from && at <= to {
@@ -117,6 +126,17 @@ func TestAPIAvailability(t *testing.T) {
 		{name: "as long as the budget", change: down(20, 24.95), want: Inconclusive, reason: "too close to the budget"},
 		{name: "too much in all", set: func(c *APIAvailability) { c.Total = time.Second }, change: both(down(20, 21), down(30, 31)), want: Fail, reason: "down for 2.10 s (+-105 ms) in all via lb (new), 95.79 % available"},
 		{name: "in all too close", set: func(c *APIAvailability) { c.Total = 2 * time.Second }, change: both(down(20, 21), down(30, 31)), want: Inconclusive, reason: "in all via lb (new), 95.79 % available: too close"},
+		{name: "now and then for too long", change: flaps(20, 30), want: Inconclusive, set: func(c *APIAvailability) { c.Total = time.Minute }, reason: "outage of 9.05 s (+-1.05 s) via lb (new) at 0:20.00: too close"},
+		{name: "now and then, mostly down", change: flaps(20, 50), want: Fail, reason: "in all"},
+		{name: "in all, by default as long as one", change: both(down(20, 23), down(30, 33)), want: Fail, reason: "down for 6.11 s (+-105 ms) in all"},
+		{name: "in all, by default as long as one for each fault", change: both(down(20, 23), down(30, 33)), more: func(b *book) {
+			b.fault("a", "", "w0", 20, 24)
+		}, want: Pass, reason: "down for 6.11 s (+-105 ms) in all"},
+		{name: "in all, with each control plane", change: both(down(20, 23), down(30, 33)), more: func(b *book) {
+			b.step(15, 30, "upgrade/control-plane[0]", "cp0", "proceeded", "")
+		}, want: Pass, reason: "down for 6.11 s (+-105 ms) in all"},
+		{name: "in all, with what was not seen", change: both(down(20, 23), missing(30, 32.5)), want: Inconclusive, reason: "in all via lb (new), 91.40 % available: too close"},
+		{name: "starved and slow", set: func(c *APIAvailability) { c.P99 = time.Second }, change: both(slow(0.02), late(10)), want: Inconclusive, reason: "is 1.50 s, but the harness was starved"},
 		{name: "not ended", change: down(58, 99), want: Inconclusive, reason: "had not ended when the samplers stopped"},
 		{name: "not ended and too long", change: down(50, 99), want: Fail, reason: "outage of"},
 		{name: "before the steady state", change: down(0, 9), want: Pass, reason: "400 outside the judged time"},

@@ -361,7 +361,7 @@ func noWrites(h *history.History, in span) bool {
 		}
 		// A write that was answered late was taken.
 		out := slices.ContainsFunc(outages(h, id, rules{late: lateBound}), func(o Outage) bool {
-			return !o.starved() && o.FirstBad <= in.from && in.to <= o.LastBad && o.sure >= in.to-in.from
+			return !o.starved() && slices.ContainsFunc(o.stretches, func(s span) bool { return s.from <= in.from && in.to <= s.to })
 		})
 		if was, ok := down[s.Endpoint]; ok {
 			out = out && was

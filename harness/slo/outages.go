@@ -2,6 +2,7 @@ package slo
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -9,7 +10,8 @@ import (
 	"gameday/harness/history"
 )
 
-// Outage is a run of bad samples. It began between LastGood and FirstBad and
+// Outage is a run of bad samples, and of good ones between them that were none
+// for long: a target that answers now and then is not up. It began between LastGood and FirstBad and
 // ended between LastBad and FirstGood. All but the last are starts of samples;
 // FirstGood is when the first good sample was answered, because a request that
 // was held until the target was well again says nothing about the time in which
@@ -19,16 +21,22 @@ type Outage struct {
 	// Begun says that no good sample came before it, Open that none came after:
 	// then LastGood or FirstGood is the edge of what was measured.
 	Begun, Open bool
-	// Bad counts its samples, Late those left out of it because they started
+	// Bad counts its bad samples, Good the good ones between them, Late those left out of it because they started
 	// late: the harness's own fault.
-	Bad, Late int
+	Bad, Good, Late int
 	// Cause is what the first bad sample said.
 	Cause string
 
-	sure    time.Duration // longest stretch of bad samples without a hole
-	stretch time.Duration // start of the stretch under way
-	summed  time.Duration // all stretches together
+	// stretches of bad samples without a good one or a hole among them.
+	stretches []span
 }
+
+// calmFor is how long all samples must be good before an outage has ended, but
+// at least for calmPeriods: what a person would call up again.
+const (
+	calmFor     = time.Second
+	calmPeriods = 3
+)
 
 // lateShare is how many of the samples around an outage, or of a series, may be
 // late before its numbers cannot be trusted.
@@ -43,7 +51,11 @@ func (o Outage) Least() time.Duration {
 	if o.starved() {
 		return 0
 	}
-	return o.summed
+	var sum time.Duration
+	for _, s := range o.stretches {
+		sum += s.to - s.from
+	}
+	return sum
 }
 
 // Most is how long it can have lasted, as far as was measured.
@@ -60,7 +72,19 @@ func (o Outage) least() time.Duration {
 	if o.starved() {
 		return 0
 	}
-	return o.sure
+	var longest time.Duration
+	for _, s := range o.stretches {
+		longest = max(longest, s.to-s.from)
+	}
+	return longest
+}
+
+// text says how it was, for the evidence.
+func (o Outage) text() string {
+	if o.Good > 0 {
+		return fmt.Sprintf("on and off (%d good among %d bad), at first %s", o.Good, o.Bad, o.Cause)
+	}
+	return o.Cause
 }
 
 func (o Outage) span() span { return span{o.FirstBad, max(o.LastBad, o.FirstBad)} }
@@ -117,6 +141,8 @@ type tally struct {
 	// blind is the longest time between two good samples in which an outage
 	// could hide; blindAt is where it begins.
 	blind, blindAt time.Duration
+	// hidden is all time outside outages in which no sample was judged.
+	hidden time.Duration
 	// took are the answer times of all that were answered well, slow or not.
 	took []time.Duration
 }
@@ -132,12 +158,20 @@ func tell(samples []history.Timed[history.Sample], period time.Duration, in span
 	// A hole is longer than what lost or late samples explain.
 	hole := 3*period + by.late
 	last := in.from // start of the sample before
+	calm := max(calmFor, calmPeriods*period)
 	lastGood, seen := in.from, false
 	out := 0 // late samples since the last one that was judged
 	var o *Outage
+	var calmFrom time.Duration // since when the samples after o are good
+	over := false              // they are
+	good := 0                  // how many
 	blind := func(to time.Duration) {
-		if d := to - last; d > t.blind {
+		d := to - last
+		if d > t.blind {
 			t.blind, t.blindAt = d, last
+		}
+		if d > hole {
+			t.hidden += d
 		}
 	}
 	for i := range samples {
@@ -162,48 +196,48 @@ func tell(samples []history.Timed[history.Sample], period time.Duration, in span
 		why := by.bad(s.V)
 		switch {
 		case why == "":
-			if o != nil {
-				o.FirstGood, o.Late = s.At+s.V.Took, o.Late+out
-				t.close(o)
-				o = nil
-			} else {
+			switch {
+			case o == nil:
 				blind(s.At)
+			case !over:
+				over, calmFrom, good = true, s.At, 1
+				o.FirstGood, o.Late = s.At+s.V.Took, o.Late+out
+			default:
+				good++
+				blind(s.At)
+				if s.At-calmFrom >= calm {
+					t.outages = append(t.outages, *o)
+					o, over = nil, false
+				}
 			}
-			lastGood = s.At
-			seen = true
+			lastGood, seen = s.At, true
 		case o == nil:
-			o = &Outage{LastGood: lastGood, FirstBad: s.At, LastBad: s.At, Begun: !seen, Bad: 1, Late: out, Cause: why, stretch: s.At}
+			o = &Outage{LastGood: lastGood, FirstBad: s.At, LastBad: s.At, Begun: !seen, Bad: 1, Late: out, Cause: why, stretches: []span{{s.At, s.At}}}
 		default:
 			o.Bad++
 			o.Late += out
-			if s.At-last > hole {
-				o.settle()
-				o.stretch = s.At
+			if over {
+				o.Good += good
 			}
+			if over || s.At-last > hole {
+				o.stretches = append(o.stretches, span{s.At, s.At})
+			}
+			over = false
 			o.LastBad = s.At
+			o.stretches[len(o.stretches)-1].to = s.At
 		}
 		out = 0
 		last = s.At
 	}
-	if o != nil {
+	if o != nil && !over {
 		o.FirstGood, o.Open, o.Late = in.to, true, o.Late+out
-		t.close(o)
 	} else {
 		blind(in.to)
 	}
+	if o != nil {
+		t.outages = append(t.outages, *o)
+	}
 	return t
-}
-
-// settle ends the stretch of bad samples under way.
-func (o *Outage) settle() {
-	d := o.LastBad - o.stretch
-	o.sure = max(o.sure, d)
-	o.summed += d
-}
-
-func (t *tally) close(o *Outage) {
-	o.settle()
-	t.outages = append(t.outages, *o)
 }
 
 // percentile is the smallest of the values that at least the share p of all do

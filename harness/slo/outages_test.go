@@ -61,7 +61,10 @@ func TestOutages(t *testing.T) {
 		{name: "too slow to be good", text: "..xsss..", slow: time.Second, outages: 1, lastGood: 50, bad: 100, lastBad: 250, good: 300, least: 150, most: 250, judged: 8},
 		{name: "begins slow", text: "..sss..", slow: time.Second, outages: 1, lastGood: 50, bad: 100, lastBad: 200, good: 250, least: 100, most: 200, judged: 7, cause: "answered after 3.00 s"},
 		{name: "slow is good", text: "..sss..", judged: 7},
-		{name: "two", text: ".x.x.", outages: 2, lastGood: 0, bad: 50, lastBad: 50, good: 100, most: 100, judged: 5},
+		{name: "on and off", text: ".x.x.", outages: 1, lastGood: 0, bad: 50, lastBad: 150, good: 200, most: 200, judged: 5},
+		{name: "on and off for long", text: ".xx..xx..xxx.", outages: 1, lastGood: 0, bad: 50, lastBad: 550, good: 600, least: 200, most: 600, judged: 13},
+		{name: "two", text: ".x.....................xx.", outages: 2, lastGood: 0, bad: 50, lastBad: 50, good: 100, most: 100, judged: 26},
+		{name: "hardly calm", text: ".x....................x.", outages: 1, lastGood: 0, bad: 50, lastBad: 1100, good: 1150, most: 1150, judged: 24},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			list := samples(p, c.text)

@@ -82,8 +82,7 @@ func watchOutages(h *history.History, endpoint string, in span) (list []Outage, 
 	for i := range list {
 		list[i].LastGood = max(list[i].LastGood, in.from)
 		list[i].FirstBad = max(list[i].FirstBad, in.from)
-		list[i].stretch = list[i].FirstBad
-		list[i].settle()
+		list[i].stretches = []span{list[i].span()}
 	}
 	return list, told
 }

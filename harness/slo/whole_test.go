@@ -134,7 +134,7 @@ func TestEvidenceIsBounded(t *testing.T) {
 	b := newBook(1230)
 	n := 0
 	b.series(1, "read", "lb", 1230, func(_ float64, s *history.Sample) {
-		if n++; n%40 < 20 {
+		if n++; n%50 < 20 {
 			s.OK, s.Err = false, "refused"
 		}
 	})
@@ -144,7 +144,7 @@ func TestEvidenceIsBounded(t *testing.T) {
 	if len(r.Evidence) != maxEvidence+1 || r.Evidence[maxEvidence].Text != "and more of the same from here on" || r.Evidence[maxEvidence].To < sec(1200) {
 		t.Errorf("%d pieces of evidence, the last: %+v", len(r.Evidence), r.Evidence[len(r.Evidence)-1])
 	}
-	want(t, r, Fail, "and 604 more")
+	want(t, r, Fail, "and 483 more")
 	if len(r.Reason) > 2000 {
 		t.Errorf("a reason of %d bytes", len(r.Reason))
 	}
