@@ -22,6 +22,9 @@ type decoder struct {
 	decoded int
 	// at is the node of each field that the file gives, by path.
 	at map[string]*yaml.Node
+	// signed lets durations be negative: those of a fault's parameters, which the
+	// fault checks itself (a clock may go before or after).
+	signed bool
 	// special decodes the types that are more than their fields.
 	special map[reflect.Type]func(n *yaml.Node, v reflect.Value, path string)
 }
@@ -209,7 +212,7 @@ func (d *decoder) duration(n *yaml.Node, v reflect.Value, path string) {
 		d.problem(n, path, "units are ms, s, m, h: 1m30s", "%q is not a duration", n.Value)
 		return
 	}
-	if t < 0 {
+	if t < 0 && !d.signed {
 		d.problem(n, path, "", "%q is negative", n.Value)
 		return
 	}

@@ -127,7 +127,9 @@ func (d *decoder) fault(n *yaml.Node, f *Fault, path string, known Known) {
 	}
 	f.With = kind.New()
 	if with != nil {
+		d.signed = true
 		f.With = d.into(with, f.With, join(path, "with")).(faults.Fault)
+		d.signed = false
 	}
 	d.validate(f.With, join(path, "with"))
 }
@@ -150,7 +152,7 @@ func (d *decoder) random(n *yaml.Node, path string) *Random {
 // Parameters decodes the parameters of a fault, in YAML as below with:, over its
 // defaults, as strictly as a scenario. name stands for the file in messages.
 func Parameters(k faults.Kind, text, name string) (faults.Fault, error) {
-	d := &decoder{file: name, at: map[string]*yaml.Node{}}
+	d := &decoder{file: name, at: map[string]*yaml.Node{}, signed: true}
 	f := k.New()
 	if strings.TrimSpace(text) != "" {
 		if root := d.document([]byte(text)); root != nil {

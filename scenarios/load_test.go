@@ -400,6 +400,17 @@ func TestParameters(t *testing.T) {
 	if f, err := Parameters(k, "{delay: 20ms}", "trial"); err != nil || f.(*slow).Delay != 20*time.Millisecond {
 		t.Errorf("%v, %v", f, err)
 	}
+	k2, err := fakeKnown().Fault("network.partition")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A fault says itself what may be negative.
+	if f, err := Parameters(k2, "{inner: {p99: -5m}}", "trial"); err != nil || f.(*cut).Inner.P99 != -5*time.Minute {
+		t.Errorf("%v, %v", f, err)
+	}
+	if s, err := load(t, strings.Replace(whole, "inner: {p99: 1ms}", "inner: {p99: -1ms}", 1)); err != nil || s.Faults[2].With.(*cut).Inner.P99 != -time.Millisecond {
+		t.Errorf("negative: %v", err)
+	}
 	if f, err := Parameters(k, "", "trial"); err != nil || f.(*slow).Delay != time.Second {
 		t.Errorf("%v, %v", f, err)
 	}

@@ -28,12 +28,12 @@ func Schema(known Known) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := reflector("yaml")
+	r := reflector("yaml", "")
 	r.CommentMap = comments
 	root := r.Reflect(&Scenario{})
 	root.ID = "https://gameday.invalid/scenario.schema.json"
 	root.Title = "gameday scenario"
-	draw := reflector("yaml")
+	draw := reflector("yaml", "")
 	draw.CommentMap = comments
 	root.Definitions["Random"] = draw.Reflect(&Random{}).Definitions["Random"]
 	s := schema{root.Definitions}
@@ -74,12 +74,12 @@ func Schema(known Known) ([]byte, error) {
 	for _, k := range known.Faults {
 		fault.AllOf = append(fault.AllOf, &jsonschema.Schema{
 			If:   object("fault", &jsonschema.Schema{Const: k.Name}),
-			Then: object("with", params(k.New(), k.Doc)),
+			Then: object("with", params(k.New(), k.Doc, "-?")),
 		})
 	}
 	slo := &jsonschema.Schema{OneOf: []*jsonschema.Schema{enum(known.sloNames())}, Description: "A promise: `name`, or `name: {parameters}`."}
 	for _, k := range known.SLOs {
-		o := object(k.Name, params(k.New(), k.Doc))
+		o := object(k.Name, params(k.New(), k.Doc, ""))
 		o.Required, o.AdditionalProperties = []string{k.Name}, jsonschema.FalseSchema
 		slo.OneOf = append(slo.OneOf, o)
 	}
@@ -118,8 +118,9 @@ func object(field string, s *jsonschema.Schema) *jsonschema.Schema {
 	return o
 }
 
-// params is the schema of the parameters of a fault or an SLO.
-func params(v any, doc string) *jsonschema.Schema {
+// params is the schema of the parameters of a fault or an SLO; sign is what may
+// stand before a duration, as a pattern.
+func params(v any, doc, sign string) *jsonschema.Schema {
 	t := reflect.TypeOf(v)
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -130,7 +131,7 @@ func params(v any, doc string) *jsonschema.Schema {
 			tag = "yaml"
 		}
 	}
-	r := reflector(tag)
+	r := reflector(tag, sign)
 	r.Anonymous, r.DoNotReference, r.ExpandedStruct = true, true, true
 	out := r.ReflectFromType(t)
 	out.Version = ""
@@ -138,14 +139,14 @@ func params(v any, doc string) *jsonschema.Schema {
 	return out
 }
 
-func reflector(tag string) *jsonschema.Reflector {
+func reflector(tag, sign string) *jsonschema.Reflector {
 	return &jsonschema.Reflector{
 		FieldNameTag:               tag,
 		RequiredFromJSONSchemaTags: true,
 		KeyNamer:                   lowerFirst,
 		Mapper: func(t reflect.Type) *jsonschema.Schema {
 			if t == durationType {
-				return &jsonschema.Schema{Type: "string", Pattern: `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`}
+				return &jsonschema.Schema{Type: "string", Pattern: `^` + sign + `([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`}
 			}
 			if reflect.PointerTo(t).Implements(yamlType) && t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String {
 				word := &jsonschema.Schema{Type: "string"} // one, or several
