@@ -12,6 +12,7 @@ func Catalogue() []Kind {
 		etcdReplace,
 		networkPartition,
 		diskSlowFsync,
+		diskPowerLoss,
 		clockSkew,
 		podKill,
 		podEvict,

@@ -3,6 +3,7 @@ package faults
 import (
 	"gameday/faults/mechanism/cgroup"
 	"gameday/faults/mechanism/child"
+	"gameday/faults/mechanism/loopdisk"
 	"gameday/faults/mechanism/slowfsync"
 )
 
@@ -11,6 +12,7 @@ import (
 func Children() map[string]child.Func {
 	return map[string]child.Func{
 		cgroup.Child:        cgroup.Run,
+		loopdisk.Child:      loopdisk.Run,
 		slowfsync.FailChild: slowfsync.RunFailing,
 		slowfsync.Child:     slowfsync.Run,
 	}

@@ -273,7 +273,7 @@ func (f *SlowFsync) Prove(ctx context.Context, env Env) (Effect, error) {
 }
 
 // control finds another member whose fsyncs stayed short since before.
-func (f *SlowFsync) control(ctx context.Context, rest []clusters.Node, before map[string]fsyncs) string {
+func (f *SlowFsync) control(ctx context.Context, rest []clusters.Node, before map[string]histogram) string {
 	after := readAll(ctx, rest)
 	for _, n := range rest {
 		b, was := before[n.Name()]
@@ -290,8 +290,8 @@ func (f *SlowFsync) control(ctx context.Context, rest []clusters.Node, before ma
 }
 
 // readAll reads the members that answer.
-func readAll(ctx context.Context, nodes []clusters.Node) map[string]fsyncs {
-	out := map[string]fsyncs{}
+func readAll(ctx context.Context, nodes []clusters.Node) map[string]histogram {
+	out := map[string]histogram{}
 	for _, n := range nodes {
 		if r, err := readFsyncs(ctx, n); err == nil {
 			out[n.Name()] = r
@@ -302,8 +302,8 @@ func readAll(ctx context.Context, nodes []clusters.Node) map[string]fsyncs {
 
 func abs(x float64) float64 { return max(x, -x) }
 
-// fsyncs is a reading of etcd's histogram.
-type fsyncs struct {
+// histogram is a reading of one of etcd's histograms.
+type histogram struct {
 	count uint64
 	sum   float64
 }
@@ -390,36 +390,41 @@ func meanFsync(ctx context.Context, n clusters.Node, shape slowfsync.Shape) (fsy
 	}
 }
 
-func readFsyncs(ctx context.Context, n clusters.Node) (fsyncs, error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*askTime)
-	defer cancel()
-	f, err := readFsyncsAt(ctx, "http://"+net.JoinHostPort(n.IP().String(), etcdMetrics)+"/metrics")
-	if err != nil {
-		return f, fmt.Errorf("metrics of etcd on %s: %w", n.Name(), err)
-	}
-	return f, nil
+func readFsyncs(ctx context.Context, n clusters.Node) (histogram, error) {
+	return readHistogram(ctx, n, walFsync)
 }
 
-func readFsyncsAt(ctx context.Context, url string) (fsyncs, error) {
+// readHistogram reads a metric of the etcd on a node.
+func readHistogram(ctx context.Context, n clusters.Node, name string) (histogram, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*askTime)
+	defer cancel()
+	h, err := readHistogramAt(ctx, "http://"+net.JoinHostPort(n.IP().String(), etcdMetrics)+"/metrics", name)
+	if err != nil {
+		return h, fmt.Errorf("metrics of etcd on %s: %w", n.Name(), err)
+	}
+	return h, nil
+}
+
+func readHistogramAt(ctx context.Context, url, name string) (histogram, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return fsyncs{}, err
+		return histogram{}, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fsyncs{}, err
+		return histogram{}, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return fsyncs{}, errors.New(resp.Status)
+		return histogram{}, errors.New(resp.Status)
 	}
 	p := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := p.TextToMetricFamilies(resp.Body)
 	if err != nil {
-		return fsyncs{}, err
+		return histogram{}, err
 	}
-	for _, m := range families[walFsync].GetMetric() {
-		return fsyncs{m.GetHistogram().GetSampleCount(), m.GetHistogram().GetSampleSum()}, nil
+	for _, m := range families[name].GetMetric() {
+		return histogram{m.GetHistogram().GetSampleCount(), m.GetHistogram().GetSampleSum()}, nil
 	}
-	return fsyncs{}, fmt.Errorf("%s is not among them", walFsync)
+	return histogram{}, fmt.Errorf("%s is not among them", name)
 }

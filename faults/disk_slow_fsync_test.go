@@ -54,12 +54,12 @@ etcd_disk_wal_fsync_duration_seconds_count 10
 		fmt.Fprint(w, body)
 	}))
 	defer s.Close()
-	if f, err := readFsyncsAt(t.Context(), s.URL); err != nil || f != (fsyncs{10, 3.5}) {
+	if f, err := readHistogramAt(t.Context(), s.URL, walFsync); err != nil || f != (histogram{10, 3.5}) {
 		t.Errorf("got %+v, %v", f, err)
 	}
 	for b, c := range map[string]int{"": 200, "nonsense{": 200, metrics: 500, strings.ReplaceAll(metrics, "wal", "backend"): 200} {
 		if body, code = b, c; true {
-			if f, err := readFsyncsAt(t.Context(), s.URL); err == nil {
+			if f, err := readHistogramAt(t.Context(), s.URL, walFsync); err == nil {
 				t.Errorf("%d %q: got %+v", c, b, f)
 			}
 		}

@@ -151,7 +151,7 @@ func (w *world) check() {
 			w.killed[n.Name()] = false
 		}
 		switch {
-		case i >= 0 && w.members[i].Name != "" && !w.members[i].IsLearner && !hasData && stands:
+		case i >= 0 && w.members[i].Name != "" && !w.members[i].IsLearner && !hasData && stands && !n.blocked():
 			w.t.Errorf("%s: voter %x was started without its data", n.Name(), w.members[i].ID)
 		case stands && !hasData && !n.blocked() && !strings.Contains(manifest, "--initial-cluster-state=existing"):
 			w.t.Errorf("%s: an empty member founded a cluster of its own", n.Name())

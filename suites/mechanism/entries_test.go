@@ -8,6 +8,7 @@ import (
 	"gameday/faults/mechanism/cgroup"
 	"gameday/faults/mechanism/child"
 	"gameday/faults/mechanism/cut"
+	"gameday/faults/mechanism/loopdisk"
 	"gameday/faults/mechanism/slowfsync"
 )
 
@@ -22,6 +23,8 @@ var entries = map[string]child.Func{
 	"timekeeper":        timekeeper,
 	"hoarder":           hoarder,
 	cgroup.Child:        cgroup.Run,
+	"frozen-disk":       frozenDisk,
+	loopdisk.Child:      loopdisk.Run,
 	slowfsync.FailChild: slowfsync.RunFailing,
 	slowfsync.Child:     slowfsync.Run,
 }

@@ -1,0 +1,141 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gameday/clusters"
+	"gameday/faults/mechanism/loopdisk"
+)
+
+var diskFull = Kind{
+	Name: "disk.full",
+	Doc:  "Fills the disk of the targets' etcd up to the last block.",
+	Rehearses: "A disk that fills up, by the database itself or by what shares it (logs, images, backups): etcd cannot write its log " +
+		"and ends itself, again at each start, until there is space (https://etcd.io/docs/v3.6/op-guide/failures/, " +
+		"https://github.com/etcd-io/etcd/issues/8363).",
+	Mechanism:   "a file without content on etcd's own disk, by fallocate, takes all free blocks",
+	Undo:        "the guard, or gameday heal, removes the file, which carries the run's tag",
+	Roles:       []clusters.Role{clusters.ControlPlane},
+	Needs:       []clusters.Capability{clusters.CapDisk, clusters.CapProcesses, clusters.CapFiles},
+	Cost:        Cost{EtcdMembers: 1, APIServers: 1},
+	ProveWithin: 2 * time.Minute, // etcd writes into the blocks that it has first
+	GoneWithin:  7 * time.Minute, // the kubelet's back-off, as for disk.fsync-error
+	Trials:      []Trial{{Name: "disk-full", Target: Target{Pick: PickOne}}},
+	New:         func() Fault { return &DiskFull{} },
+}
+
+// DiskFull is the fault disk.full. It has no parameters.
+type DiskFull struct{}
+
+// nothing is so little that etcd cannot go on with it: less than one page of its
+// database, which has the size of a page of memory.
+const nothing = 4 << 10
+
+// Describe implements Describer.
+func (*DiskFull) Describe(targets []string) []string {
+	return each(targets, "%s: fallocate(gameday-TAG on the disk of etcd) until ENOSPC")
+}
+
+// diskTime is the note: when the disk was first broken.
+type diskTime struct {
+	Began time.Time `json:"began"`
+}
+
+func noteBegin(env Env) error {
+	var t diskTime
+	if ok, err := env.Notes.Load(&t); ok || err != nil {
+		return err
+	}
+	return env.Notes.Save(diskTime{time.Now()})
+}
+
+// Inject takes the space that there is. What etcd frees when it dies is taken by the
+// next one.
+func (*DiskFull) Inject(ctx context.Context, env Env) error {
+	if err := noteBegin(env); err != nil {
+		return err
+	}
+	for _, n := range env.Targets {
+		d, err := etcdDisk(ctx, n)
+		if err != nil {
+			return err
+		}
+		if err := loopdisk.Fill(d.Mount, env.Tag); err != nil {
+			return fmt.Errorf("%s: %w", n.Name(), err)
+		}
+	}
+	return nil
+}
+
+// Heal removes the file.
+func (*DiskFull) Heal(ctx context.Context, env Env) error {
+	var errs []error
+	for _, n := range env.Targets {
+		d, err := etcdDisk(ctx, n)
+		if err == nil {
+			err = loopdisk.Empty(d.Mount, env.Tag)
+		}
+		if !errors.Is(err, errors.ErrUnsupported) { // without a disk nothing was filled
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Prove asks the file system for its space, from inside the node, the member whether
+// it serves, and its log what it died of.
+func (*DiskFull) Prove(ctx context.Context, env Env) (Effect, error) {
+	var t diskTime
+	injected, err := env.Notes.Load(&t)
+	if err != nil {
+		return Effect{}, err
+	}
+	e, err := lookAt(ctx, env.Targets, func(ctx context.Context, n clusters.Node) (seen, error) {
+		d, err := etcdDisk(ctx, n)
+		if err != nil {
+			return seen{}, err
+		}
+		path, err := seenFrom(ctx, n, d.Path)
+		if err != nil {
+			return seen{}, err
+		}
+		space, err := loopdisk.SpaceOf(path)
+		if err != nil {
+			return seen{}, err
+		}
+		text := fmt.Sprintf("%d of %d MB free", space.Free>>20, space.Size>>20)
+		down := refuses(ctx, n, clusters.EtcdClientPort)
+		switch {
+		case down != nil && ctx.Err() != nil:
+			return seen{}, ctx.Err()
+		case down != nil && injected:
+			said, err := etcdSaid(ctx, n, t.Began, unix.ENOSPC.Error())
+			if err != nil {
+				return seen{}, err
+			}
+			return seen{broken: space.Free < nothing && said != "", evidence: fmt.Sprintf("%s, %v, its log: %q", text, down, said)}, nil
+		case down != nil:
+			return seen{evidence: text + ", " + down.Error()}, nil
+		}
+		if err := serves(ctx, env, n); err != nil {
+			return seen{evidence: text + ", " + err.Error()}, nil
+		}
+		return seen{whole: space.Free > space.Size/10, evidence: text + ", voter in sync, API server ready"}, nil
+	})
+	if err != nil {
+		return e, err
+	}
+	if e.Active {
+		if e.Control, err = well(ctx, env); err != nil {
+			e.Active = false
+			e.Evidence += fmt.Sprintf("; but the others do not work either: %v", err)
+		}
+	}
+	e.At = time.Now()
+	return e, nil
+}
