@@ -20,10 +20,9 @@ import (
 const apiPatience = 3 * time.Second
 
 // askAPI asks all ways to the API at once, and takes the first answer: which of them
-// work is not known under a fault.
+// work is not known under a fault. The others are not called off, which client-go
+// would tell the world as an error; they end by themselves.
 func askAPI[T any](ctx context.Context, c clusters.Cluster, ask func(context.Context, kubernetes.Interface) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, apiPatience)
-	defer cancel()
 	type answer struct {
 		v   T
 		err error
@@ -32,10 +31,12 @@ func askAPI[T any](ctx context.Context, c clusters.Cluster, ask func(context.Con
 	answers := make(chan answer, len(ways))
 	for _, e := range ways {
 		go func() {
+			own, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiPatience)
+			defer cancel()
 			var a answer
 			cli, err := kubernetes.NewForConfig(e.Config)
 			if err == nil {
-				a.v, err = ask(ctx, cli)
+				a.v, err = ask(own, cli)
 			}
 			if a.err = err; err != nil {
 				a.err = fmt.Errorf("through %s: %w", e.Name, err)
@@ -44,14 +45,18 @@ func askAPI[T any](ctx context.Context, c clusters.Cluster, ask func(context.Con
 		}()
 	}
 	var errs []error
-	for range ways {
-		a := <-answers
-		if a.err == nil {
-			return a.v, nil
-		}
-		errs = append(errs, a.err)
-	}
 	var none T
+	for range ways {
+		select {
+		case a := <-answers:
+			if a.err == nil {
+				return a.v, nil
+			}
+			errs = append(errs, a.err)
+		case <-ctx.Done():
+			return none, context.Cause(ctx)
+		}
+	}
 	return none, fmt.Errorf("no way to the API answers: %w", errors.Join(errs...))
 }
 

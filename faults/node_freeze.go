@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 	"time"
 
 	"gameday/clusters"
@@ -136,30 +138,44 @@ func servers(n clusters.Node) []service {
 // meets its clients in that way, whole when all of it serves.
 func proveNode(ctx context.Context, env Env, broken func(clusters.Node, met) bool) (Effect, error) {
 	e, err := lookAt(ctx, env.Targets, func(ctx context.Context, n clusters.Node) (seen, error) {
-		out := seen{broken: true, whole: true}
-		for i, s := range servers(n) {
-			m, text, err := s.meet(ctx, env, n)
-			if err != nil {
-				return seen{}, err
-			}
-			if i > 0 {
-				out.evidence += ", "
-			}
-			out.evidence += s.name + " " + m.String() + ": " + text
-			out.broken = out.broken && broken(n, m)
-			if out.whole = out.whole && m == speaks; !out.whole {
-				continue
-			}
-			if err := s.serves(ctx, env, n); err != nil {
-				out.whole = false
-				out.evidence += ", but " + err.Error()
-			}
+		all := servers(n)
+		found := make([]seen, len(all))
+		errs := make([]error, len(all))
+		var g sync.WaitGroup
+		for i, s := range all {
+			g.Go(func() { found[i], errs[i] = serverSeen(ctx, env, n, s, broken) })
 		}
-		return out, ctx.Err()
+		g.Wait()
+		out := seen{broken: true, whole: true}
+		var lines []string
+		for _, f := range found {
+			out.broken, out.whole = out.broken && f.broken, out.whole && f.whole
+			lines = append(lines, f.evidence)
+		}
+		out.evidence = strings.Join(lines, ", ")
+		return out, errors.Join(errs...)
 	})
 	if err != nil {
 		return e, err
 	}
 	e.At = time.Now()
 	return kubelet().withControl(ctx, env, e), nil
+}
+
+// serverSeen looks at one of the servers on a node.
+func serverSeen(ctx context.Context, env Env, n clusters.Node, s service, broken func(clusters.Node, met) bool) (seen, error) {
+	m, text, err := s.meet(ctx, env, n)
+	if err != nil {
+		return seen{}, err
+	}
+	out := seen{broken: broken(n, m), evidence: s.name + " " + m.String() + ": " + text}
+	if m != speaks {
+		return out, nil
+	}
+	if err := s.serves(ctx, env, n); err != nil {
+		out.evidence += ", but " + err.Error()
+		return out, ctx.Err()
+	}
+	out.whole = true
+	return out, nil
 }

@@ -177,6 +177,15 @@ func (s service) prove(ctx context.Context, env Env, broken func(met, []process.
 		return e, err
 	}
 	e.At = time.Now()
+	if e.Gone && notes.Lease != nil {
+		now, err := leadership(ctx, env.Cluster, s.lease)
+		if err != nil {
+			return Effect{}, err
+		}
+		if d, moved := notes.Lease.gap(now); moved {
+			e.Measured, e.Unit = d.Seconds(), "s without a leader"
+		}
+	}
 	return s.withControl(ctx, env, e), nil
 }
 
