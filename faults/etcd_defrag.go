@@ -22,7 +22,7 @@ var etcdDefrag = Kind{
 	Cost:        Cost{EtcdMembers: 1},
 	ProveWithin: 60 * time.Second,
 	GoneWithin:  60 * time.Second,
-	Trials:      []Trial{{Name: "etcd-defrag", Target: Target{Pick: PickLeader}}},
+	Trials:      []Trial{{Name: "etcd-defrag", Target: Target{Pick: PickLeader}, With: "{every: 500ms}"}},
 	New:         func() Fault { return &EtcdDefrag{Every: time.Second} },
 }
 

@@ -25,7 +25,7 @@ var etcdMoveLeader = Kind{
 	Cost:        Cost{EtcdMembers: 1},                     // no leader for as long as an election takes
 	ProveWithin: 60 * time.Second,
 	GoneWithin:  60 * time.Second,
-	Trials:      []Trial{{Name: "etcd-move-leader", Target: Target{Pick: PickOne}}},
+	Trials:      []Trial{{Name: "etcd-move-leader", Target: Target{Pick: PickOne}, With: "{every: 1s}"}},
 	New:         func() Fault { return &EtcdMoveLeader{Every: 2 * time.Second} },
 }
 
