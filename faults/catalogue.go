@@ -25,6 +25,8 @@ func Catalogue() []Kind {
 		cpuSteal,
 		memoryPressure,
 		pidsPressure,
+		diskPressure,
+		inodesPressure,
 		controllerManagerKill,
 		controllerManagerPause,
 		controllerManagerCrashLoop,
