@@ -15,12 +15,20 @@ import (
 	"gameday/scenarios"
 )
 
+// RecordError says that there is no record to judge, or a damaged one.
+type RecordError struct{ Err error }
+
+func (e *RecordError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *RecordError) Unwrap() error { return e.Err }
+
 // Write judges the history in dir against the scenario's SLOs and writes
 // verdict.json, junit.xml and report.html beside it.
 func Write(dir string, s *scenarios.Scenario) (slo.Document, error) {
 	h, err := history.Load(filepath.Join(dir, "history.jsonl"))
 	if err != nil {
-		return slo.Document{}, err
+		return slo.Document{}, &RecordError{err}
 	}
 	doc, err := Judge(h, s)
 	if err != nil {

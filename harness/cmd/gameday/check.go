@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,7 +29,7 @@ verdict.json, junit.xml and report.html again. The exit code is the verdict's.`,
 			}
 			doc, err := pages.Write(args[0], s)
 			if err != nil {
-				return badInput(err)
+				return notWritten(err)
 			}
 			for _, p := range doc.SLOs {
 				fmt.Fprintf(cmd.OutOrStdout(), "%-13s %-24s %s: %s\n", p.Verdict, p.Name, p.Promise, p.Reason)
@@ -52,12 +53,22 @@ func newReport() *cobra.Command {
 				return err
 			}
 			if _, err := pages.Write(args[0], s); err != nil {
-				return badInput(err)
+				return notWritten(err)
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), filepath.Join(args[0], "report.html"))
 			return nil
 		},
 	}
+}
+
+// notWritten makes an error of pages.Write bad input if it is about the record that
+// was given, and leaves it gameday's own if it is not (a full disk).
+func notWritten(err error) error {
+	var record *pages.RecordError
+	if errors.As(err, &record) {
+		return badInput(err)
+	}
+	return err
 }
 
 // scenarioOf loads the scenario that a run was about, or another one to judge

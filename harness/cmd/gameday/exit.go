@@ -5,17 +5,18 @@ import (
 	"fmt"
 	"io"
 
+	"gameday/harness/slo"
 	"gameday/scenarios"
 )
 
-// The exit codes, worst last; a command ends with the worst that applies.
+// The exit codes of all commands: those of a verdict, and one for bad input.
 const (
-	codePass         = 0 // every promise was kept
-	codeFail         = 1 // a promise was broken
-	codeInconclusive = 2 // something was not measured, or the run was interrupted
-	codeNotUndone    = 3 // a fault could not be undone
-	codeInput        = 4 // bad input; nothing was touched
-	codeHarness      = 5 // gameday itself failed
+	codePass         = slo.ExitPass
+	codeFail         = slo.ExitFail
+	codeInconclusive = slo.ExitInconclusive // also: the command was interrupted
+	codeNotUndone    = slo.ExitNotUndone
+	codeInput        = 4 // nothing was touched
+	codeHarness      = slo.ExitHarness
 )
 
 // exit is an error with an exit code. Without a cause it is silent: all was

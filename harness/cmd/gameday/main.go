@@ -29,7 +29,7 @@ func main() {
 func execute(args []string) int {
 	// The first Ctrl-C ends the context: the command heals and reports. All
 	// later ones land here too and change nothing.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
 	defer stop()
 	// A reader of our output that ends (a pager, tee at the same Ctrl-C) must not
 	// end the run with it: the write fails instead.
@@ -37,5 +37,24 @@ func execute(args []string) int {
 	root := newRoot()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	return report(root.ErrOrStderr(), err)
+	return interrupted(ctx, report(root.ErrOrStderr(), err))
+}
+
+// endings are the signals that end a command: also the end of its terminal, unless
+// it was told to outlive that (nohup).
+func endings() []os.Signal {
+	list := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		list = append(list, syscall.SIGHUP)
+	}
+	return list
+}
+
+// interrupted is the exit code of a command whose ctx may have ended: what failed
+// because of that is no failure of gameday.
+func interrupted(ctx context.Context, code int) int {
+	if code == codeHarness && ctx.Err() != nil {
+		return codeInconclusive
+	}
+	return code
 }

@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -67,5 +71,39 @@ func TestReport(t *testing.T) {
 		if got := report(&out, tc.err); got != tc.code || out.String() != tc.text {
 			t.Errorf("%v: code %d, %q; want %d, %q", tc.err, got, out.String(), tc.code, tc.text)
 		}
+	}
+}
+
+func TestInterrupted(t *testing.T) {
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, tc := range []struct {
+		ctx        context.Context
+		code, want int
+	}{
+		{t.Context(), codeHarness, codeHarness},
+		{ended, codeHarness, codeInconclusive},
+		{ended, codePass, codePass}, // it came after the end
+		{ended, codeNotUndone, codeNotUndone},
+		{ended, codeInput, codeInput},
+	} {
+		if got := interrupted(tc.ctx, tc.code); got != tc.want {
+			t.Errorf("code %d, ended %v: %d, want %d", tc.code, tc.ctx.Err(), got, tc.want)
+		}
+	}
+}
+
+// The end of the terminal ends a command, unless it was told to outlive it.
+func TestEndings(t *testing.T) {
+	if signal.Ignored(syscall.SIGHUP) {
+		t.Skip("these tests run under nohup")
+	}
+	if !slices.Contains(endings(), os.Signal(syscall.SIGHUP)) {
+		t.Error("SIGHUP would end it without healing")
+	}
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
+	if slices.Contains(endings(), os.Signal(syscall.SIGHUP)) {
+		t.Error("nohup has no effect")
 	}
 }

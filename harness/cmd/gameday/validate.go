@@ -19,6 +19,9 @@ func newValidate() *cobra.Command {
 		Args:              usage(cobra.MinimumNArgs(1)),
 		ValidArgsFunction: libraryNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := findProvider(flags.provider); err != nil {
+				return err
+			}
 			var all scenarios.Invalid
 			for _, arg := range args {
 				s, p, err := flags.make(arg)
@@ -26,8 +29,8 @@ func newValidate() *cobra.Command {
 				switch {
 				case errors.As(err, &invalid):
 					all.Problems = append(all.Problems, invalid.Problems...)
-				case err != nil:
-					return err
+				case err != nil: // there is no such file: a problem beside those of others
+					all.Problems = append(all.Problems, scenarios.Problem{File: arg, Text: err.Error()})
 				default:
 					fmt.Fprintf(cmd.OutOrStdout(), "%s: valid, %d steps, %d faults, %d SLOs\n", arg, p.Count, len(s.Faults), len(s.SLOs))
 				}
