@@ -532,34 +532,31 @@ type Left struct {
 }
 
 // Leftovers lists the dead runs of this machine that left faults open. Runs whose
-// journal is gone are no part of it: they are HealDead's.
+// journal is gone are no part of it: they are HealDead's. An error is about
+// journals that cannot be read; the others are listed beside it.
 func Leftovers() ([]Left, error) {
 	found, err := OpenJournals()
 	if err != nil {
 		return nil, err
 	}
 	var out []Left
+	var errs []error
 	for _, f := range found {
 		c, err := ReadJournal(f.Path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
+		open, alive := c.Open(), false
+		if err == nil && len(open) > 0 {
+			alive, err = c.Holder.Alive()
+		}
 		if err != nil {
-			return nil, fmt.Errorf("run %s: %w", f.Run, err)
-		}
-		open := c.Open()
-		if len(open) == 0 {
-			continue
-		}
-		alive, err := c.Holder.Alive()
-		if err != nil {
-			return nil, fmt.Errorf("run %s: %w", f.Run, err)
-		}
-		if !alive {
+			errs = append(errs, fmt.Errorf("run %s: %w", f.Run, err))
+		} else if len(open) > 0 && !alive {
 			out = append(out, Left{f, open})
 		}
 	}
-	return out, nil
+	return out, errors.Join(errs...)
 }
 
 // Forget takes a run out of the index of open journals: for one whose journal

@@ -14,7 +14,6 @@ import (
 
 	"gameday/clusters"
 	"gameday/clusters/docker"
-	"gameday/clusters/kind"
 	"gameday/clusters/nodeimage"
 	"gameday/clusters/upgrade"
 	"gameday/harness/inject"
@@ -29,7 +28,7 @@ type Job struct {
 	Scenario string
 	// Provider by name.
 	Provider string
-	// Seed of the plan.
+	// Seed of the plan; 0 draws one.
 	Seed uint64
 	// Runs is the folder that runs are kept in.
 	Runs string
@@ -42,49 +41,6 @@ type Job struct {
 	Gameday, Command string
 	// Terminal shows the run.
 	Terminal *report.Terminal
-}
-
-// Providers lists the providers of clusters.
-func Providers() []clusters.Provider { return []clusters.Provider{kind.New()} }
-
-// ProviderByName finds a provider.
-func ProviderByName(name string) (clusters.Provider, error) {
-	var names []string
-	for _, p := range Providers() {
-		if p.Name() == name {
-			return p, nil
-		}
-		names = append(names, p.Name())
-	}
-	return nil, fmt.Errorf("unknown provider %q (one of %s)", name, strings.Join(names, ", "))
-}
-
-// Capabilities are what the nodes of a provider can most likely do, known before
-// there are any: whoever plans takes them from here, so that all plan the same.
-// For sure each fault looks when it is injected.
-func Capabilities(provider string) map[clusters.Role][]clusters.Capability {
-	if provider != kind.New().Name() {
-		return nil // not known
-	}
-	all := []clusters.Capability{
-		clusters.CapExec, clusters.CapFiles, clusters.CapProcesses, clusters.CapNetwork, clusters.CapCgroup, clusters.CapPower,
-	}
-	controlPlane := all
-	if kind.OffersDisks() == nil {
-		controlPlane = append(slices.Clone(all), clusters.CapDisk)
-	}
-	return map[clusters.Role][]clusters.Capability{
-		clusters.ControlPlane: controlPlane, clusters.Worker: all, clusters.LoadBalancer: all,
-	}
-}
-
-// OpenCluster finds a cluster again, for the guard and for healing.
-func OpenCluster(ctx context.Context, provider, name string) (clusters.Cluster, error) {
-	p, err := ProviderByName(provider)
-	if err != nil {
-		return nil, err
-	}
-	return p.Open(ctx, name)
 }
 
 // Load reads a scenario: a name from the library, or the path of a file (which
@@ -121,16 +77,18 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("%w: %w", ErrInput, err)
 	}
-	provider, err := ProviderByName(job.Provider)
+	from, err := ProviderByName(job.Provider)
 	if err != nil {
 		return Config{}, fmt.Errorf("%w: %w", ErrInput, err)
 	}
-	if s, err = plan.Draw(s, job.Seed, plan.Facts{
-		Provider: provider.Name(), Capabilities: Capabilities(provider.Name()), Known: plan.Known(),
-	}); err != nil {
+	job.Seed = Seed(job.Seed)
+	// With all that is known before: what cannot be done is refused here, as by
+	// `gameday plan`, not found out in the middle of the run.
+	facts := plan.Facts{Provider: from.Name, Capabilities: from.Capabilities, Known: plan.Known()}
+	if s, err = plan.Draw(s, job.Seed, facts); err != nil {
 		return Config{}, fmt.Errorf("%w: %w", ErrInput, err)
 	}
-	p, err := plan.Make(s, job.Seed, plan.Facts{Provider: provider.Name(), Known: plan.Known()})
+	p, err := plan.Make(s, job.Seed, facts)
 	if err != nil {
 		return Config{}, fmt.Errorf("%w: %w", ErrInput, err)
 	}
@@ -139,13 +97,14 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 			return Config{}, fmt.Errorf("%w: --replace=%s=%s is not the folder of a Go module: %w", ErrInput, m, d, err)
 		}
 	}
+	provider := from.Open()
 	id, err := newID()
 	if err != nil {
 		return Config{}, err
 	}
 	cfg := Config{
 		ID: id, Dir: filepath.Join(job.Runs, s.Name+"-"+id),
-		Scenario: s, Plan: p, Seed: job.Seed, Provider: provider, Open: OpenCluster,
+		Scenario: s, Plan: p, Seed: job.Seed, Provider: provider,
 		Keep: job.Keep, Gameday: job.Gameday, Terminal: job.Terminal,
 		Rerun: rerun(job),
 		Prepare: func(ctx context.Context, say clusters.Say) error {
@@ -154,14 +113,14 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 			return err
 		},
 	}
-	from, to := nodeimage.Spec{Version: s.Cluster.Version}, nodeimage.Spec{}
+	before, to := nodeimage.Spec{Version: s.Cluster.Version}, nodeimage.Spec{}
 	if s.Upgrade == nil {
-		from.Replace, cfg.Replace = job.Replace, job.Replace
+		before.Replace, cfg.Replace = job.Replace, job.Replace
 	} else {
 		to = nodeimage.Spec{Version: s.Upgrade.To, Replace: job.Replace}
 	}
 	cfg.Images = func(ctx context.Context, say clusters.Say) (upgrade.Targets, error) {
-		if _, err := nodeimage.Ensure(ctx, from, nodeimage.Log(say)); err != nil {
+		if _, err := nodeimage.Ensure(ctx, before, nodeimage.Log(say)); err != nil {
 			return nil, err
 		}
 		if s.Upgrade == nil {
@@ -195,33 +154,12 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 
 // checkHealed refuses to start beside faults that a dead run left.
 func checkHealed() error {
-	open, err := inject.OpenJournals()
-	if err != nil {
-		return err
+	left, err := inject.Leftovers()
+	errs := []error{err}
+	for _, l := range left {
+		errs = append(errs, fmt.Errorf("run %s left %d faults that are not healed: run `gameday heal` first", l.Run, len(l.Open)))
 	}
-	for _, f := range open {
-		c, err := inject.ReadJournal(f.Path)
-		if errors.Is(err, os.ErrNotExist) {
-			if err := inject.Forget(f.Run); err != nil {
-				return err
-			}
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if len(c.Open()) == 0 {
-			continue
-		}
-		alive, err := c.Holder.Alive()
-		if err != nil {
-			return err
-		}
-		if !alive {
-			return fmt.Errorf("run %s left %d faults that are not healed: run `gameday heal` first", f.Run, len(c.Open()))
-		}
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // newID names a run: short, and different each time.

@@ -51,8 +51,6 @@ type Config struct {
 	Images func(ctx context.Context, say clusters.Say) (upgrade.Targets, error)
 	// Replace puts patched module trees under test.
 	Replace map[string]string
-	// Open finds a cluster for the guard and for healing.
-	Open inject.Open
 	// Keep leaves the cluster running.
 	Keep bool
 	// Gameday is version and revision; Rerun the command to run it again.
@@ -87,6 +85,7 @@ type runner struct {
 	workload  *workload.Set
 	samplers  *sample.Samplers
 	notUndone []string
+	release   func() error // lets go of the claim to the cluster
 }
 
 // Run runs the scenario to its end. When ctx ends (Ctrl-C) everything is healed,
@@ -177,6 +176,10 @@ func (r *runner) run(ctx context.Context) (err error) {
 // create makes the cluster, and the guard that heals it if this process dies.
 func (r *runner) create(ctx context.Context) error {
 	c := r.scenario.Cluster
+	var err error
+	if r.release, err = Claim(r.cfg.cluster()); err != nil {
+		return err
+	}
 	cluster, err := r.cfg.Provider.Create(ctx, clusters.Spec{
 		Name: r.cfg.cluster(), Run: r.cfg.ID, Version: c.Version,
 		ControlPlanes: c.ControlPlanes, Workers: c.Workers, Replace: r.cfg.Replace,
@@ -217,6 +220,9 @@ func (r *runner) leave(ctx context.Context) error {
 	}
 	if r.cluster != nil {
 		errs = append(errs, r.remove(ctx))
+	}
+	if r.release != nil {
+		errs = append(errs, r.release())
 	}
 	return errors.Join(errs...)
 }

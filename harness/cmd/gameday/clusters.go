@@ -3,13 +3,15 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"gameday/clusters"
-	"gameday/clusters/docker"
+	"gameday/harness/run"
 )
 
 func newClusters() *cobra.Command {
@@ -42,10 +44,13 @@ func newClustersList() *cobra.Command {
 }
 
 func newClustersDelete() *cobra.Command {
-	var all bool
+	var all, force bool
 	cmd := &cobra.Command{
 		Use:   "delete NAME...",
 		Short: "Delete clusters that gameday made, and all that was made with them",
+		Long: `Deletes the clusters, once it is sure of all of them: if one that is named is not
+there, or belongs to a run that is alive, nothing is deleted. With --all those of
+runs that are alive are left alone.`,
 		Args: usage(func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) > 0) {
 				return errors.New("give names, or --all")
@@ -53,51 +58,95 @@ func newClustersDelete() *cobra.Command {
 			return nil
 		}),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			found, err := allClusters(cmd)
+			if all {
+				_, err := deleteAll(cmd, force)
+				return err
+			}
+			there, err := allClusters(cmd)
 			if err != nil {
 				return err
 			}
-			by := map[string]clusters.Found{}
-			for _, f := range found {
-				by[f.Name] = f
-				if all {
-					args = append(args, f.Name)
-				}
+			found, err := named(there, args)
+			if err != nil {
+				return badInput(err)
 			}
-			var errs []error
-			for _, name := range args {
-				f, ok := by[name]
-				if !ok {
-					errs = append(errs, badInput(fmt.Errorf("there is no cluster %s that gameday made; gameday clusters list shows them", name)))
-					continue
-				}
-				p, err := findProvider(f.Provider)
-				if err == nil {
-					err = p.open().Delete(cmd.Context(), name)
-				}
-				if err != nil {
-					errs = append(errs, fmt.Errorf("delete %s: %w", name, err))
-					continue
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), "deleted %s\n", name)
+			found, used, err := unused(found, force)
+			if err != nil {
+				return err
 			}
-			return errors.Join(errs...)
+			if len(used) > 0 {
+				return badInput(fmt.Errorf("%s; nothing was deleted, --force deletes them all", strings.Join(used, "; ")))
+			}
+			return deleteClusters(cmd, found)
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "every cluster that gameday made")
+	cmd.Flags().BoolVar(&force, "force", false, "also those of runs that are alive, which then fail")
 	return cmd
+}
+
+// named picks clusters by name. The error tells all names that there are not.
+func named(there []clusters.Found, names []string) ([]clusters.Found, error) {
+	var out []clusters.Found
+	var errs []error
+	for _, name := range names {
+		i := slices.IndexFunc(there, func(f clusters.Found) bool { return f.Name == name })
+		switch {
+		case i < 0:
+			errs = append(errs, fmt.Errorf("there is no cluster %s that gameday made; gameday clusters list shows them", name))
+		case !slices.ContainsFunc(out, func(f clusters.Found) bool { return f.Name == name }):
+			out = append(out, there[i])
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// unused are the clusters that no run uses, or all with force; used says who uses
+// the others. One of which that cannot be told is left out, with an error.
+func unused(found []clusters.Found, force bool) (free []clusters.Found, used []string, err error) {
+	var errs []error
+	for _, f := range found {
+		who, err := run.Live(f.Name)
+		switch {
+		case force:
+			free = append(free, f)
+		case err != nil:
+			errs = append(errs, fmt.Errorf("cluster %s: %w", f.Name, err))
+		case who != "":
+			used = append(used, fmt.Sprintf("cluster %s is used by %s", f.Name, who))
+		default:
+			free = append(free, f)
+		}
+	}
+	return free, used, errors.Join(errs...)
+}
+
+func deleteClusters(cmd *cobra.Command, found []clusters.Found) error {
+	var errs []error
+	for _, f := range found {
+		p, err := findProvider(f.Provider)
+		if err == nil {
+			err = p.Open().Delete(cmd.Context(), f.Name)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("delete %s: %w", f.Name, err))
+			continue
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "deleted %s\n", f.Name)
+	}
+	return errors.Join(errs...)
 }
 
 // allClusters are those of all providers.
 func allClusters(cmd *cobra.Command) ([]clusters.Found, error) {
-	if _, err := docker.Inspect(cmd.Context()); err != nil {
+	if err := askDocker(cmd.Context()); err != nil {
 		return nil, fmt.Errorf("look for clusters: %w", err)
 	}
 	var out []clusters.Found
-	for _, p := range providers() {
-		found, err := p.open().List(cmd.Context())
+	for _, p := range run.Providers() {
+		found, err := p.Open().List(cmd.Context())
 		if err != nil {
-			return nil, fmt.Errorf("list the clusters of %s: %w", p.name, err)
+			return nil, fmt.Errorf("list the clusters of %s: %w", p.Name, err)
 		}
 		out = append(out, found...)
 	}

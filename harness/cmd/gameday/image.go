@@ -49,12 +49,17 @@ func newImageBuild() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&kubernetes, "kubernetes", "", "version, v1.X.Y (required)")
-	cmd.Flags().Var(&replace, "replace", "MODULE=DIR puts a patched tree under test, as Go's replace; may be given again")
+	replace.flag(cmd)
 	return cmd
 }
 
 // replaces is the flag --replace MODULE=DIR.
 type replaces map[string]string
+
+// flag adds it to a command.
+func (r *replaces) flag(cmd *cobra.Command) {
+	cmd.Flags().Var(r, "replace", "MODULE=DIR: put a patched module tree under test, as Go's own replace; may be given again")
+}
 
 func (r *replaces) String() string {
 	var out []string

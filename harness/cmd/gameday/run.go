@@ -3,9 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -17,7 +15,7 @@ import (
 func newRun() *cobra.Command {
 	var flags planning
 	var job run.Job
-	var replace []string
+	var replace replaces
 	cmd := &cobra.Command{
 		Use:   "run SCENARIO",
 		Short: "Make the cluster, upgrade it under fire, judge what was seen",
@@ -30,13 +28,7 @@ further ones change nothing. If gameday is killed, its guard heals.`,
 		Args:              usage(cobra.ExactArgs(1)),
 		ValidArgsFunction: libraryNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var err error
-			if job.Replace, err = replacements(replace); err != nil {
-				return badInput(err)
-			}
-			for flags.seed == 0 {
-				flags.seed = rand.Uint64N(100_000)
-			}
+			job.Replace = replace
 			job.Scenario, job.Seed, job.Provider = args[0], flags.seed, flags.provider
 			job.Gameday, job.Command = version(), "gameday"
 			status := cmd.ErrOrStderr()
@@ -59,21 +51,8 @@ further ones change nothing. If gameday is killed, its guard heals.`,
 	flags.flags(cmd)
 	cmd.Flags().StringVar(&job.Runs, "runs", "runs", "folder that runs are kept in")
 	cmd.Flags().BoolVar(&job.Keep, "keep", false, "leave the cluster running")
-	cmd.Flags().StringArrayVar(&replace, "replace", nil, "MODULE=DIR: put a patched module tree under test, as Go's own replace; may be given again")
+	replace.flag(cmd)
 	return cmd
-}
-
-// replacements reads MODULE=DIR.
-func replacements(list []string) (map[string]string, error) {
-	out := map[string]string{}
-	for _, r := range list {
-		m, d, ok := strings.Cut(r, "=")
-		if !ok || m == "" || d == "" {
-			return nil, fmt.Errorf("--replace=%s is not MODULE=DIR", r)
-		}
-		out[m] = d
-	}
-	return out, nil
 }
 
 // verdict turns the exit code of a verdict, which was shown, into an error.

@@ -1,14 +1,10 @@
 package main
 
 import (
-	"fmt"
-	"math/rand/v2"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"gameday/clusters"
-	"gameday/clusters/kind"
 	"gameday/harness/plan"
 	"gameday/harness/run"
 	"gameday/scenarios"
@@ -33,38 +29,16 @@ func libraryNames(*cobra.Command, []string, string) ([]string, cobra.ShellCompDi
 	return out, cobra.ShellCompDirectiveDefault
 }
 
-// provider is a way to get clusters.
-type provider struct {
-	name string
-	// capabilities are what its nodes can do, known before there are any.
-	capabilities map[clusters.Role][]clusters.Capability
-	open         func() clusters.Provider
-}
-
-// providers lists them; the first is the default.
-func providers() []provider {
-	return []provider{{
-		name: "kind", capabilities: run.Capabilities("kind"),
-		open: func() clusters.Provider { return kind.New() },
-	}}
-}
-
-func providerNames() []string {
-	var out []string
-	for _, p := range providers() {
-		out = append(out, p.name)
-	}
-	return out
-}
-
 // findProvider finds a provider by name.
-func findProvider(name string) (provider, error) {
-	for _, p := range providers() {
-		if p.name == name {
-			return p, nil
-		}
-	}
-	return provider{}, badInput(fmt.Errorf("unknown provider %q%s", name, scenarios.Suggest(name, providerNames())))
+func findProvider(name string) (run.Provider, error) {
+	p, err := run.ProviderByName(name)
+	return p, badInput(err)
+}
+
+// providerFlag adds --provider.
+func providerFlag(cmd *cobra.Command, to *string) {
+	names := run.ProviderNames()
+	cmd.Flags().StringVar(to, "provider", names[0], "where clusters come from: "+strings.Join(names, ", "))
 }
 
 // planning are the flags of every command that plans.
@@ -75,7 +49,7 @@ type planning struct {
 
 func (p *planning) flags(cmd *cobra.Command) {
 	cmd.Flags().Uint64Var(&p.seed, "seed", 0, "replays a plan's draws; 0 draws a seed and prints it")
-	cmd.Flags().StringVar(&p.provider, "provider", providerNames()[0], "where clusters come from: "+strings.Join(providerNames(), ", "))
+	providerFlag(cmd, &p.provider)
 }
 
 // make loads a scenario, draws its faults if they are random, and plans it.
@@ -89,10 +63,8 @@ func (p *planning) make(arg string) (*scenarios.Scenario, *plan.Plan, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	for p.seed == 0 {
-		p.seed = rand.Uint64N(100_000) // short enough to be read out
-	}
-	facts := plan.Facts{Provider: from.name, Capabilities: from.capabilities, Known: plan.Known()}
+	p.seed = run.Seed(p.seed)
+	facts := plan.Facts{Provider: from.Name, Capabilities: from.Capabilities, Known: plan.Known()}
 	if s, err = plan.Draw(s, p.seed, facts); err != nil {
 		return nil, nil, err
 	}

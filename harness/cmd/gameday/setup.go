@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +16,7 @@ func newSetup() *cobra.Command {
 		Short: "Make this machine ready: Docker, and the node images of the given versions",
 		Args:  usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			say := func(format string, args ...any) { fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...) }
+			say := sayOf(cmd)
 			if _, err := docker.Ensure(cmd.Context(), say); err != nil {
 				return err
 			}
@@ -34,24 +33,49 @@ func newSetup() *cobra.Command {
 }
 
 func newTeardown() *cobra.Command {
-	return &cobra.Command{
+	var force bool
+	cmd := &cobra.Command{
 		Use:   "teardown",
 		Short: "Leave nothing behind: heal, delete every cluster of gameday, stop the Docker engine it started",
-		Args:  usage(cobra.NoArgs),
+		Long: `Heals, deletes every cluster of gameday, and stops the Docker engine that gameday
+started. The cluster of a run that is alive is left alone, and so is the engine then,
+unless --force is given.`,
+		Args: usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			err := heal(cmd.Context(), cmd)
-			for _, p := range providers() {
-				provider := p.open()
-				if _, ierr := docker.Inspect(cmd.Context()); ierr != nil {
-					continue // no engine, no clusters
-				}
-				found, lerr := provider.List(cmd.Context())
-				err = errors.Join(err, lerr)
-				for _, f := range found {
-					err = errors.Join(err, provider.Delete(cmd.Context(), f.Name))
-				}
+			ctx, say := cmd.Context(), sayOf(cmd)
+			healed := heal(ctx, cmd)
+			if healed != nil {
+				say("%v", healed)
 			}
-			return errors.Join(err, docker.StopOurs(cmd.Context()))
+			left, err := deleteAll(cmd, force)
+			if healed != nil {
+				// What sticks in a cluster is gone with it: what counts is what is
+				// left now.
+				err = errors.Join(err, heal(ctx, cmd))
+			}
+			if left > 0 {
+				return err // the engine is needed still
+			}
+			return errors.Join(err, docker.StopOurs(ctx))
 		},
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "also the clusters of runs that are alive, which then fail")
+	return cmd
+}
+
+// deleteAll deletes every cluster, and returns how many are left because a run uses
+// them.
+func deleteAll(cmd *cobra.Command, force bool) (left int, err error) {
+	if asked := askDocker(cmd.Context()); asked != nil {
+		return 0, known(asked) // where no engine is, no cluster is
+	}
+	found, err := allClusters(cmd)
+	if err != nil {
+		return 0, err
+	}
+	found, used, err := unused(found, force)
+	for _, u := range used {
+		sayOf(cmd)("%s; it is left alone, --force deletes it", u)
+	}
+	return len(used), errors.Join(err, deleteClusters(cmd, found))
 }

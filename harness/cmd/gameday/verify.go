@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"gameday/clusters/docker"
 	"gameday/clusters/nodeimage"
 	"gameday/faults"
+	"gameday/harness/run"
 	"gameday/harness/verify"
 	"gameday/scenarios"
 )
@@ -72,7 +72,7 @@ and deletes it.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&flags.cluster, "cluster", "", "a cluster that gameday made, by name; default: make one, and delete it")
-	f.StringVar(&flags.provider, "provider", providerNames()[0], "where clusters come from: "+strings.Join(providerNames(), ", "))
+	providerFlag(cmd, &flags.provider)
 	f.StringVar(&flags.kubernetes, "kubernetes", "v1.36.1", "version of the cluster to make")
 	f.BoolVar(&flags.keep, "keep", false, "leave the cluster that was made running")
 	f.Uint64Var(&flags.seed, "seed", 0, "replays the order and the targets; 0 draws a seed and prints it")
@@ -104,16 +104,18 @@ func (f *verifying) verify(cmd *cobra.Command, trials []verify.Trial) (err error
 	say := func(format string, args ...any) {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%6.1fs "+format+"\n", append([]any{time.Since(began).Seconds()}, args...)...)
 	}
-	for f.seed == 0 {
-		f.seed = rand.Uint64N(100_000)
-	}
+	f.seed = run.Seed(f.seed)
 	say("%d trials, seed %d", len(trials), f.seed)
 	id := strings.ToLower(crand.Text()[:6])
 	c, remove, err := f.open(ctx, id, say)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, remove()) }()
+	release, err := run.Claim(c.Name())
+	if err != nil {
+		return errors.Join(err, remove())
+	}
+	defer func() { err = errors.Join(err, remove(), release()) }()
 	dir := filepath.Join(f.runs, "verify-"+id)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("folder of the run: %w", err)
@@ -141,7 +143,7 @@ func (f *verifying) open(ctx context.Context, id string, say clusters.Say) (_ cl
 	if err != nil {
 		return nil, nil, err
 	}
-	p := from.open()
+	p := from.Open()
 	keep := func() error { return nil }
 	if f.cluster != "" {
 		if err := verify.Unhealed(f.cluster); err != nil {
