@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -107,7 +109,7 @@ func (m *Measure) String() string {
 	if m == nil {
 		return "-"
 	}
-	s := fmt.Sprintf("%.4g / %.4g %s", m.Asked, m.Measured, m.Unit)
+	s := fmt.Sprintf("%s / %s %s", number(m.Asked), number(m.Measured), m.Unit)
 	if m.Off != nil {
 		s += fmt.Sprintf(" (%+.2f %%)", *m.Off)
 	}
@@ -217,6 +219,16 @@ func ms(f *float64) string {
 		return fmt.Sprintf("%.0f ms", *f)
 	}
 	return fmt.Sprintf("%.1f ms", *f)
+}
+
+// number shows what was asked for or measured: three digits behind the point of a
+// small one, one of others.
+func number(f float64) string {
+	digits := 10.0
+	if math.Abs(f) < 10 {
+		digits = 1000
+	}
+	return strconv.FormatFloat(math.Round(f*digits)/digits, 'f', -1, 64)
 }
 
 // heads and cells are the columns of a table of trials.

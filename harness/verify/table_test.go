@@ -90,6 +90,14 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
+func TestNumber(t *testing.T) {
+	for in, want := range map[float64]string{-30000: "-30000", -29996.52: "-29996.5", 0.12345: "0.123", 500: "500", 0: "0"} {
+		if got := number(in); got != want {
+			t.Errorf("%v: %s, want %s", in, got, want)
+		}
+	}
+}
+
 func TestVerdictOfTheWhole(t *testing.T) {
 	for _, tc := range []struct {
 		rows []Verdict
