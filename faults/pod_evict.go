@@ -50,8 +50,13 @@ type PodEvict struct {
 	Count int `yaml:"count" json:"count"`
 }
 
-// evictedPods is what the notes say: which pods of which node.
-type evictedPods map[string][]evictedPod
+// evictedPods is what the notes say: which pods of which node. After Heal that is
+// history: the pod that took the place of another may be ready before that one has
+// ended, so that its end is the effect.
+type evictedPods struct {
+	Over bool                    `json:"over,omitempty"`
+	Pods map[string][]evictedPod `json:"pods"`
+}
 
 type evictedPod struct {
 	Namespace, Name, UID string
@@ -72,12 +77,15 @@ func (f *PodEvict) Describe(targets []string) []string {
 
 // Inject notes the pods before it evicts them. A second Inject evicts nobody else.
 func (f *PodEvict) Inject(ctx context.Context, env Env) error {
-	notes := evictedPods{}
+	var notes evictedPods
 	if _, err := env.Notes.Load(&notes); err != nil {
 		return err
 	}
+	if notes.Pods == nil || notes.Over {
+		notes = evictedPods{Pods: map[string][]evictedPod{}}
+	}
 	for _, n := range env.Targets {
-		if len(notes[n.Name()]) > 0 {
+		if len(notes.Pods[n.Name()]) > 0 {
 			continue
 		}
 		pods, err := podsOf(ctx, env.Cluster, f.Namespace, f.Selector, n.Name())
@@ -86,7 +94,7 @@ func (f *PodEvict) Inject(ctx context.Context, env Env) error {
 		}
 		for _, p := range pods {
 			ids := containerIDs(&p)
-			if len(ids) == 0 || f.Count > 0 && len(notes[n.Name()]) == f.Count {
+			if len(ids) == 0 || f.Count > 0 && len(notes.Pods[n.Name()]) == f.Count {
 				continue
 			}
 			e := evictedPod{Namespace: p.Namespace, Name: p.Name, UID: string(p.UID), Containers: ids}
@@ -94,9 +102,9 @@ func (f *PodEvict) Inject(ctx context.Context, env Env) error {
 			if o := metav1.GetControllerOf(&p); o != nil && o.Kind != "Job" {
 				e.Owner = string(o.UID)
 			}
-			notes[n.Name()] = append(notes[n.Name()], e)
+			notes.Pods[n.Name()] = append(notes.Pods[n.Name()], e)
 		}
-		if found := len(notes[n.Name()]); found == 0 || found < f.Count {
+		if found := len(notes.Pods[n.Name()]); found == 0 || found < f.Count {
 			return fmt.Errorf("%s: only %d pods with %s%s run there", n.Name(), found, f.Selector, inNamespace(f.Namespace))
 		}
 	}
@@ -104,7 +112,7 @@ func (f *PodEvict) Inject(ctx context.Context, env Env) error {
 		return err
 	}
 	for _, n := range env.Targets {
-		for _, e := range notes[n.Name()] {
+		for _, e := range notes.Pods[n.Name()] {
 			if err := e.evict(ctx, env.Cluster); err != nil {
 				return err
 			}
@@ -137,29 +145,36 @@ func (e evictedPod) evict(ctx context.Context, c clusters.Cluster) error {
 	}
 }
 
-// Heal has nothing to take back.
-func (*PodEvict) Heal(context.Context, Env) error { return nil }
+// Heal has nothing to take back, and says that it is over.
+func (*PodEvict) Heal(_ context.Context, env Env) error {
+	var notes evictedPods
+	if found, err := env.Notes.Load(&notes); err != nil || !found || notes.Over {
+		return err
+	}
+	notes.Over = true
+	return env.Notes.Save(notes)
+}
 
 // Prove looks on the target whether the evicted pods' processes have ended, and
 // asks the API for those who took their place.
 func (f *PodEvict) Prove(ctx context.Context, env Env) (Effect, error) {
-	notes := evictedPods{}
+	var notes evictedPods
 	if _, err := env.Notes.Load(&notes); err != nil {
 		return Effect{}, err
 	}
 	victims := map[string]bool{}
 	e, err := lookAt(ctx, env.Targets, func(ctx context.Context, n clusters.Node) (seen, error) {
-		if len(notes[n.Name()]) == 0 {
+		if len(notes.Pods[n.Name()]) == 0 {
 			return seen{whole: true, evidence: "no pod was evicted"}, nil
 		}
 		s := seen{broken: true, whole: true}
 		var lines []string
-		for _, v := range notes[n.Name()] {
+		for _, v := range notes.Pods[n.Name()] {
 			one, err := v.look(ctx, env.Cluster, n)
 			if err != nil {
 				return seen{}, err
 			}
-			s.broken, s.whole = s.broken && one.broken, s.whole && one.whole
+			s.broken, s.whole = s.broken && one.broken && !notes.Over, s.whole && one.whole
 			lines = append(lines, v.Namespace+"/"+v.Name+" "+one.evidence)
 		}
 		s.evidence = strings.Join(lines, ", ")
@@ -168,7 +183,7 @@ func (f *PodEvict) Prove(ctx context.Context, env Env) (Effect, error) {
 	if err != nil {
 		return e, err
 	}
-	for _, list := range notes {
+	for _, list := range notes.Pods {
 		for _, v := range list {
 			victims[v.UID] = true
 		}

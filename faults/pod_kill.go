@@ -47,9 +47,12 @@ type PodKill struct {
 	Count int `yaml:"count" json:"count"`
 }
 
-// killedPods is what the notes say: when, and which pods of which node.
+// killedPods is what the notes say: when, and which pods of which node. After Heal
+// that is history: a container may be running again before anybody looks, so that
+// its end is the effect, and that stands in the pod's status for good.
 type killedPods struct {
 	At   time.Time              `json:"at"`
+	Over bool                   `json:"over,omitempty"`
 	Pods map[string][]killedPod `json:"pods"`
 }
 
@@ -94,8 +97,8 @@ func (f *PodKill) Inject(ctx context.Context, env Env) error {
 	if _, err := env.Notes.Load(&notes); err != nil {
 		return err
 	}
-	if notes.Pods == nil {
-		notes.Pods = map[string][]killedPod{}
+	if notes.Pods == nil || notes.Over {
+		notes = killedPods{Pods: map[string][]killedPod{}}
 	}
 	for _, n := range env.Targets {
 		if len(notes.Pods[n.Name()]) > 0 {
@@ -149,8 +152,15 @@ func (f *PodKill) choose(ctx context.Context, env Env, n clusters.Node) ([]kille
 	return out, nil
 }
 
-// Heal has nothing to take back.
-func (*PodKill) Heal(context.Context, Env) error { return nil }
+// Heal has nothing to take back, and says that it is over.
+func (*PodKill) Heal(_ context.Context, env Env) error {
+	var notes killedPods
+	if found, err := env.Notes.Load(&notes); err != nil || !found || notes.Over {
+		return err
+	}
+	notes.Over = true
+	return env.Notes.Save(notes)
+}
 
 // Prove asks the API what the kubelet says of the containers that were killed.
 func (f *PodKill) Prove(ctx context.Context, env Env) (Effect, error) {
@@ -170,7 +180,7 @@ func (f *PodKill) Prove(ctx context.Context, env Env) (Effect, error) {
 			if err != nil {
 				return seen{}, err
 			}
-			s.broken, s.whole = s.broken && one.broken, s.whole && one.whole
+			s.broken, s.whole = s.broken && one.broken && !notes.Over, s.whole && one.whole
 			lines = append(lines, k.Namespace+"/"+k.Name+" "+one.evidence)
 		}
 		s.evidence = strings.Join(lines, ", ")
