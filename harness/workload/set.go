@@ -175,8 +175,9 @@ func (s *Set) create(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Unready says what is missing: replicas that are not ready, a budget that its
-// controller has not seen, a lane without a running Job; "" if nothing is.
+// Unready says what is missing: objects that have vanished, replicas that are not
+// ready, a budget that its controller has not seen, a lane without a running Job;
+// "" if nothing is. What must be there is known from the spec, not from what is.
 func (s *Set) Unready(ctx context.Context) string {
 	var bad []string
 	opts := metav1.ListOptions{}
@@ -184,9 +185,15 @@ func (s *Set) Unready(ctx context.Context) string {
 	if err != nil {
 		return fmt.Sprintf("list deployments: %v", err)
 	}
+	there := map[string]bool{}
 	for _, d := range deployments.Items {
-		if st := d.Status; st.ObservedGeneration < d.Generation || st.ReadyReplicas < *d.Spec.Replicas || st.UpdatedReplicas < *d.Spec.Replicas {
-			bad = append(bad, fmt.Sprintf("deployment %s has %d of %d ready", d.Name, st.ReadyReplicas, *d.Spec.Replicas))
+		there["deployment "+d.Name] = true
+		want := int32(0)
+		if s.spec.Deployments != nil {
+			want = int32(s.spec.Deployments.Replicas)
+		}
+		if st := d.Status; st.ObservedGeneration < d.Generation || st.ReadyReplicas < want || st.UpdatedReplicas < want {
+			bad = append(bad, fmt.Sprintf("deployment %s has %d of %d ready", d.Name, st.ReadyReplicas, want))
 		}
 	}
 	sets, err := s.client.AppsV1().StatefulSets(s.Namespace).List(ctx, opts)
@@ -194,8 +201,13 @@ func (s *Set) Unready(ctx context.Context) string {
 		return fmt.Sprintf("list statefulsets: %v", err)
 	}
 	for _, d := range sets.Items {
-		if st := d.Status; st.ObservedGeneration < d.Generation || st.ReadyReplicas < *d.Spec.Replicas {
-			bad = append(bad, fmt.Sprintf("statefulset %s has %d of %d ready", d.Name, st.ReadyReplicas, *d.Spec.Replicas))
+		there["statefulset "+d.Name] = true
+		want := int32(0)
+		if s.spec.StatefulSets != nil {
+			want = int32(s.spec.StatefulSets.Replicas)
+		}
+		if st := d.Status; st.ObservedGeneration < d.Generation || st.ReadyReplicas < want {
+			bad = append(bad, fmt.Sprintf("statefulset %s has %d of %d ready", d.Name, st.ReadyReplicas, want))
 		}
 	}
 	budgets, err := s.client.PolicyV1().PodDisruptionBudgets(s.Namespace).List(ctx, opts)
@@ -203,8 +215,21 @@ func (s *Set) Unready(ctx context.Context) string {
 		return fmt.Sprintf("list budgets: %v", err)
 	}
 	for _, p := range budgets.Items {
+		there["budget "+p.Name] = true
 		if p.Status.ObservedGeneration < p.Generation {
 			bad = append(bad, fmt.Sprintf("budget %s was not seen by its controller yet", p.Name))
+		}
+	}
+	crons, err := s.client.BatchV1().CronJobs(s.Namespace).List(ctx, opts)
+	if err != nil {
+		return fmt.Sprintf("list cronjobs: %v", err)
+	}
+	for _, c := range crons.Items {
+		there["cronjob "+c.Name] = true
+	}
+	for _, name := range s.made() {
+		if !there[name] {
+			bad = append(bad, name+" is not there")
 		}
 	}
 	if w := s.spec.Jobs; w != nil {
@@ -220,6 +245,31 @@ func (s *Set) Unready(ctx context.Context) string {
 		}
 	}
 	return strings.Join(bad, ", ")
+}
+
+// made are the objects that create makes and that must stay.
+func (s *Set) made() []string {
+	var out []string
+	each := func(kind string, count int, what ...string) {
+		for i := range count {
+			for _, w := range what {
+				out = append(out, w+" "+numbered(kind, i))
+			}
+		}
+	}
+	if w := s.spec.Deployments; w != nil {
+		each("web", w.Count, "deployment", "budget")
+	}
+	if w := s.spec.StatefulSets; w != nil {
+		each("store", w.Count, "statefulset", "budget")
+	}
+	if w := s.spec.CronJobs; w != nil {
+		each("cron", w.Count, "cronjob")
+	}
+	if s.spec.CronJobs != nil || s.spec.Jobs != nil {
+		out = append(out, "budget "+s.build.jobBudget().Name)
+	}
+	return out
 }
 
 // runningLanes are the lanes in which a Job's pod is ready. A lane whose Job has

@@ -127,6 +127,48 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+// What has vanished is not ready.
+func TestUnreadyTellsWhatHasVanished(t *testing.T) {
+	s, cli := newSet(t, spec)
+	ctx := t.Context()
+	if why := s.Unready(ctx); strings.Count(why, " is not there") != len(s.made()) {
+		t.Errorf("nothing was made: %s", why)
+	}
+	if err := s.create(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if why := s.Unready(ctx); strings.Contains(why, "is not there") {
+		t.Errorf("all was made: %s", why)
+	}
+	gone := metav1.DeleteOptions{}
+	for name, err := range map[string]error{
+		"deployment web-10":    cli.AppsV1().Deployments(s.Namespace).Delete(ctx, "web-10", gone),
+		"statefulset store-00": cli.AppsV1().StatefulSets(s.Namespace).Delete(ctx, "store-00", gone),
+		"cronjob cron-01":      cli.BatchV1().CronJobs(s.Namespace).Delete(ctx, "cron-01", gone),
+		"budget jobs":          cli.PolicyV1().PodDisruptionBudgets(s.Namespace).Delete(ctx, "jobs", gone),
+		"budget store-00":      cli.PolicyV1().PodDisruptionBudgets(s.Namespace).Delete(ctx, "store-00", gone),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if why := s.Unready(ctx); !strings.Contains(why, name+" is not there") {
+			t.Errorf("%s has vanished: %s", name, why)
+		}
+	}
+	// One that somebody scaled down promises less than the spec.
+	d, err := cli.AppsV1().Deployments(s.Namespace).Get(ctx, "web-00", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	*d.Spec.Replicas = 0
+	if _, err := cli.AppsV1().Deployments(s.Namespace).Update(ctx, d, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if why := s.Unready(ctx); !strings.Contains(why, "deployment web-00 has 0 of 3 ready") {
+		t.Errorf("scaled down: %s", why)
+	}
+}
+
 func TestUntilGivesUpAtOnceWhenRefused(t *testing.T) {
 	tries := 0
 	err := until(t.Context(), "make it", func(context.Context) error {
