@@ -24,6 +24,7 @@ const (
 	maxFaults        = 100
 	maxTime          = 24 * time.Hour
 	maxHold          = time.Hour
+	maxSteady        = 9 * time.Minute // samples are counted for 10 min (harness/sample)
 )
 
 var (
@@ -84,7 +85,7 @@ func (c *check) scenario() {
 			}
 		}
 	}
-	c.lasts("steady", s.Steady, maxTime)
+	c.lasts("steady", s.Steady, maxSteady)
 	c.lasts("converge", s.Converge, maxTime)
 }
 

@@ -174,6 +174,7 @@ func TestLoadRefuses(t *testing.T) {
 		{"upgraded nowhere", "to: v1.37.0", `to: v1.37.0` + "\n" + `  nodes: ["control-plane[3]", "worker[0]", "worker[0]"]`, `there is no control-plane[3]`},
 		{"upgraded twice", "to: v1.37.0", `to: v1.37.0` + "\n" + `  nodes: ["worker[0]", "worker[0]"]`, `upgrade.nodes[1]: worker[0] is given twice`},
 		{"run and upgrade", "allow:", "run: 5m\nallow:", `with an upgrade, the upgrade sets the length`},
+		{"too long steady", "allow:", "steady: 9m1s\nallow:", `steady: must be more than 0s and at most 9m0s, not 9m1s`},
 		{"allow", "etcdQuorumLoss", "etcdQuorum", `did you mean "etcdQuorumLoss"?`},
 		{"no SLO", "slos:\n  - cron.start-latency: {p99: 90s}\n  - writes.kept\n", "", `slos: at least one SLO must be judged`},
 		{"unknown SLO", "writes.kept", "writes.keptt", `s.yaml:36:5: slos[1]: unknown SLO "writes.keptt"; did you mean "writes.kept"?`},

@@ -72,7 +72,8 @@ type Scenario struct {
 	MaxUnavailable int `yaml:"maxUnavailable"`
 	// SLOs that are judged.
 	SLOs []SLO `yaml:"slos"`
-	// Steady is how long all must be well before the first fault; default 20s.
+	// Steady is how long all must be well before the first fault, at most
+	// 9m; default 20s.
 	Steady time.Duration `yaml:"steady"`
 	// Converge bounds how long all may take to be well again after the last
 	// heal; default 3m.
