@@ -407,17 +407,36 @@ func (r *runner) collect(ctx context.Context) error {
 
 // remove deletes the cluster, unless it is to be kept or a fault is stuck in it.
 func (r *runner) remove(ctx context.Context) error {
-	if r.cfg.Keep {
-		r.say("the cluster is kept: gameday clusters delete %s", r.cluster.Name())
-		return nil
-	}
 	if len(r.notUndone) > 0 {
 		r.say("the cluster is kept, a fault is stuck in it: gameday heal, then gameday clusters delete %s", r.cluster.Name())
+		return nil
+	}
+	if r.cfg.Keep {
+		r.tidy(ctx)
+		r.say("the cluster is kept: gameday clusters delete %s", r.cluster.Name())
 		return nil
 	}
 	return r.stage(context.WithoutCancel(ctx), "delete", plan.BoundDelete, func(ctx context.Context) (string, error) {
 		return "nothing is left", r.cfg.Provider.Delete(ctx, r.cluster.Name())
 	})
+}
+
+// tidy takes from a cluster that is kept what the run made in it: its CronJobs
+// would go on for ever. What is left is in namespaces of the run's name, which
+// tells nobody anything wrong, so that it fails no run.
+func (r *runner) tidy(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.BoundDelete)
+	defer cancel()
+	var errs []error
+	if r.workload != nil {
+		errs = append(errs, r.workload.Remove(ctx))
+	}
+	if r.samplers != nil {
+		errs = append(errs, r.samplers.Remove(ctx))
+	}
+	if err := errors.Join(errs...); err != nil {
+		r.say("something of the run is left in the cluster: %s", oneLine(err))
+	}
 }
 
 // itself is the bound of a stage that bounds itself: only an interruption ends
