@@ -15,6 +15,8 @@ func Catalogue() []Kind {
 		etcdAlarmNospace,
 		networkPartition,
 		diskSlowFsync,
+		diskFsyncError,
+		diskHang,
 		diskPowerLoss,
 		clockSkew,
 		podKill,

@@ -269,7 +269,7 @@ func etcdSaid(ctx context.Context, n clusters.Node, since time.Time, text string
 }
 
 // lastSaid is etcdSaid of one file, whose lines begin with a time:
-// k8s.io/kubernetes@v1.37.0 pkg/kubelet/kuberuntime/logs/logs.go.
+// https://github.com/kubernetes/design-proposals-archive/blob/main/node/kubelet-cri-logging.md.
 func lastSaid(log string, since time.Time, text string) string {
 	var last string
 	for line := range strings.Lines(log) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,8 +17,8 @@ var diskFull = Kind{
 	Name: "disk.full",
 	Doc:  "Fills the disk of the targets' etcd up to the last block.",
 	Rehearses: "A disk that fills up, by the database itself or by what shares it (logs, images, backups): etcd cannot write its log " +
-		"and ends itself, again at each start, until there is space (https://etcd.io/docs/v3.6/op-guide/failures/, " +
-		"https://github.com/etcd-io/etcd/issues/8363).",
+		"and ends itself, again at each start, until there is space (https://github.com/Azure/acs-engine/issues/382, of a " +
+		"Kubernetes master).",
 	Mechanism:   "a file without content on etcd's own disk, by fallocate, takes all free blocks",
 	Undo:        "the guard, or gameday heal, removes the file, which carries the run's tag",
 	Roles:       []clusters.Role{clusters.ControlPlane},
@@ -30,11 +31,18 @@ var diskFull = Kind{
 }
 
 // DiskFull is the fault disk.full. It has no parameters.
-type DiskFull struct{}
+type DiskFull struct {
+	mu    sync.Mutex
+	fills map[string]*repeater // by node
+}
 
-// nothing is so little that etcd cannot go on with it: less than one page of its
-// database, which has the size of a page of memory.
-const nothing = 4 << 10
+const (
+	// walSegment is what etcd needs for the next piece of its log, and hence to go on:
+	// go.etcd.io/etcd/server/v3@v3.6.8 storage/wal/wal.go SegmentSizeBytes.
+	walSegment = 64 * 1000 * 1000
+	// fillEvery is how soon what came free is taken too.
+	fillEvery = 100 * time.Millisecond
+)
 
 // Describe implements Describer.
 func (*DiskFull) Describe(targets []string) []string {
@@ -54,9 +62,14 @@ func noteBegin(env Env) error {
 	return env.Notes.Save(diskTime{time.Now()})
 }
 
-// Inject takes the space that there is. What etcd frees when it dies is taken by the
-// next one.
-func (*DiskFull) Inject(ctx context.Context, env Env) error {
+// Inject takes the space that there is, and goes on to take what comes free: an etcd
+// that starts anew removes the piece of its log that it had prepared.
+func (f *DiskFull) Inject(ctx context.Context, env Env) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fills == nil {
+		f.fills = map[string]*repeater{}
+	}
 	if err := noteBegin(env); err != nil {
 		return err
 	}
@@ -68,13 +81,28 @@ func (*DiskFull) Inject(ctx context.Context, env Env) error {
 		if err := loopdisk.Fill(d.Mount, env.Tag); err != nil {
 			return fmt.Errorf("%s: %w", n.Name(), err)
 		}
+		if f.fills[n.Name()] == nil {
+			f.fills[n.Name()] = &repeater{}
+		}
+		f.fills[n.Name()].start(ctx, env.MaxHold, fillEvery, func(ctx context.Context) {
+			if err := loopdisk.Fill(d.Mount, env.Tag); err != nil && ctx.Err() == nil {
+				env.Log("%s: %v", n.Name(), err)
+			}
+		})
 	}
 	return nil
 }
 
 // Heal removes the file.
-func (*DiskFull) Heal(ctx context.Context, env Env) error {
+func (f *DiskFull) Heal(ctx context.Context, env Env) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	var errs []error
+	for _, r := range f.fills {
+		if err := r.stop(ctx); err != nil { // it would fill again what is emptied
+			return err
+		}
+	}
 	for _, n := range env.Targets {
 		d, err := etcdDisk(ctx, n)
 		if err == nil {
@@ -118,7 +146,7 @@ func (*DiskFull) Prove(ctx context.Context, env Env) (Effect, error) {
 			if err != nil {
 				return seen{}, err
 			}
-			return seen{broken: space.Free < nothing && said != "", evidence: fmt.Sprintf("%s, %v, its log: %q", text, down, said)}, nil
+			return seen{broken: space.Free < walSegment && said != "", evidence: fmt.Sprintf("%s, %v, its log: %q", text, down, said)}, nil
 		case down != nil:
 			return seen{evidence: text + ", " + down.Error()}, nil
 		}

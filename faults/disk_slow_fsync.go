@@ -55,7 +55,7 @@ const (
 	// fsyncLook is how often the metric is read, jitterCalls how many fsyncs must be
 	// seen when they differ.
 	fsyncLook   = 50 * time.Millisecond
-	jitterCalls = 8
+	jitterCalls = 12
 	// tolerance is by how much the mean may miss what was asked for.
 	tolerance = 0.05
 )

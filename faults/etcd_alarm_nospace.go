@@ -152,8 +152,8 @@ func (*EtcdAlarmNospace) Prove(ctx context.Context, env Env) (Effect, error) {
 
 // mayWrite sends a member a transaction that would write if a key had a version
 // below zero, so that nothing is ever written. etcd refuses it for lack of space by
-// what it might write: go.etcd.io/etcd/server/v3@v3.6.8
-// etcdserver/apply/apply.go applierV3Capped.
+// what it might write: go.etcd.io/etcd/server/v3@v3.5.21
+// etcdserver/apply.go applierV3Capped.
 func mayWrite(ctx context.Context, c clusters.Cluster, n clusters.Node) error {
 	ctx, cancel := context.WithTimeout(ctx, 3*askTime)
 	defer cancel()

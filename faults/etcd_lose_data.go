@@ -17,8 +17,7 @@ var etcdLoseData = Kind{
 	Name: "etcd.lose-data",
 	Doc:  "Takes the data of the target's etcd away: the member stays in the list, but cannot start any more; healing replaces it.",
 	Rehearses: "A data folder that was deleted, or a disk that came back empty: the others wait for a member that has forgotten all it " +
-		"had promised and must not come back under its old name (https://etcd.io/docs/v3.6/op-guide/runtime-configuration/#replace-a-failed-machine, " +
-		"https://etcd.io/docs/v3.6/faq/#do-clients-have-to-send-requests-to-the-etcd-leader).",
+		"had promised and must not come back under its old name (https://etcd.io/docs/v3.6/op-guide/runtime-configuration/#replace-a-failed-machine).",
 	Mechanism:   "process killed, data set aside with a file in its place; at the heal MemberRemove, MemberAddAsLearner, start, MemberPromote",
 	Undo:        "the guard, or gameday heal, finds out from the member list and the node's files how far it came, and completes it",
 	Roles:       []clusters.Role{clusters.ControlPlane},

@@ -15,9 +15,8 @@ import (
 var etcdMoveLeader = Kind{
 	Name: "etcd.move-leader",
 	Doc:  "Moves the leadership of etcd to the targets, one after the other, again and again; with one target to it and away from it.",
-	Rehearses: "Frequent leader changes, as of an overloaded or badly connected cluster: each stops writes for a moment, and etcd asks to " +
-		"be alerted by more than a few an hour (https://etcd.io/docs/v3.6/metrics/#server, " +
-		"https://github.com/etcd-io/etcd/blob/v3.6.8/contrib/mixin/mixin.libsonnet etcdHighNumberOfLeaderChanges).",
+	Rehearses: "Frequent leader changes, as of an overloaded or badly connected cluster: each stops writes for a moment, and many of them " +
+		"are a warning of their own (leader_changes_seen_total in https://etcd.io/docs/v3.6/metrics/#server).",
 	Mechanism:   "the maintenance call MoveLeader to the member that leads, each `every`",
 	Undo:        "nothing is left: the calls come from gameday itself and end with it",
 	Roles:       []clusters.Role{clusters.ControlPlane},

@@ -12,6 +12,8 @@
 //   - each API server writes an audit log, etcd's metrics can be read from here
 //     (config.go), pods have a network also where kindnetd cannot be had
 //     (podnet.go);
+//   - the etcd of each control plane has a disk of its own, where this machine can
+//     give it one (disk.go);
 //   - nodes are seen from this machine: their files, processes and links
 //     (node.go, files.go, link.go), so that a broken node can still be worked on.
 //

@@ -32,7 +32,8 @@ import (
 // and is known by kind's label with the cluster's name.
 //
 // The same layer carries files that a node needs before kubeadm runs, which
-// keeps clusters free of mounts from this machine.
+// keeps clusters free of mounts from this machine but for the disks of etcd, which
+// are found again by their place (disk.go).
 const (
 	labelCluster    = "gameday.cluster"
 	labelKubernetes = "gameday.kubernetes"
