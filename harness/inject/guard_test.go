@@ -1,6 +1,7 @@
 package inject
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -47,6 +48,8 @@ type runArgs struct {
 	// Overdue has a second fault in the journal whose time is over, and which
 	// nobody ends.
 	Overdue bool
+	// Run is its name, r by default; State another folder of the index.
+	Run, State string
 }
 
 type runReady struct{ Guard int }
@@ -57,7 +60,7 @@ func run(ctx context.Context, c *child.Conn) error {
 	if err := c.Args(&args); err != nil {
 		return err
 	}
-	j, err := OpenJournal(filepath.Join(args.Dir, "journal.jsonl"), Header{Run: "r", Provider: "fake", Cluster: "c"})
+	j, err := OpenJournal(filepath.Join(args.Dir, "journal.jsonl"), Header{Run: cmp.Or(args.Run, "r"), Provider: "fake", Cluster: "c"})
 	if err != nil {
 		return err
 	}
@@ -114,7 +117,7 @@ func run(ctx context.Context, c *child.Conn) error {
 
 func startRun(t *testing.T, args runArgs) (*child.Process, runReady) {
 	t.Helper()
-	t.Setenv("XDG_STATE_HOME", filepath.Join(args.Dir, "state"))
+	t.Setenv("XDG_STATE_HOME", cmp.Or(args.State, filepath.Join(args.Dir, "state")))
 	log, err := os.Create(filepath.Join(args.Dir, "run.log"))
 	if err != nil {
 		t.Fatal(err)

@@ -440,7 +440,7 @@ func (j *Journal) Close() error {
 		healed = healed && s == Healed
 	}
 	if healed {
-		errs = append(errs, removeFromIndex(j.holder.Run))
+		errs = append(errs, removeFromIndex(j.holder.Run, j.path))
 	}
 	if err := j.file.Close(); err != nil {
 		errs = append(errs, fmt.Errorf("close the journal: %w", err))
@@ -561,7 +561,7 @@ func Leftovers() ([]Left, error) {
 
 // Forget takes a run out of the index of open journals: for one whose journal
 // is gone.
-func Forget(run string) error { return removeFromIndex(run) }
+func Forget(run string) error { return removeFromIndex(run, "") }
 
 // indexDir is $XDG_STATE_HOME/gameday/open, by default below ~/.local/state
 // (XDG Base Directory Specification 0.8).
@@ -588,6 +588,9 @@ func addToIndex(run, path string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("index of open journals: %w", err)
 	}
+	if err := freeInIndex(dir, run, path); err != nil {
+		return fmt.Errorf("index of open journals: %w", err)
+	}
 	tmp := filepath.Join(dir, "."+run)
 	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err == nil {
@@ -606,10 +609,50 @@ func addToIndex(run, path string) error {
 	return nil
 }
 
-func removeFromIndex(run string) error {
+// freeInIndex refuses a name that another run has, which is alive or left faults:
+// its journal would be found no more, and both would name what they make alike.
+func freeInIndex(dir, run, path string) error {
+	old, err := indexed(dir, run)
+	if err != nil || old == "" || old == path {
+		return err
+	}
+	c, err := ReadJournal(old)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	alive, err := c.Holder.Alive()
+	if err != nil {
+		return err
+	}
+	if alive || len(c.Open()) > 0 {
+		return fmt.Errorf("there is another run %s, with the journal %s, which is not healed", run, old)
+	}
+	return nil
+}
+
+// indexed is the path that the index has for a run, or empty.
+func indexed(dir, run string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(dir, run))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(b)), err
+}
+
+// removeFromIndex takes a run out of the index, if it has this journal there (or
+// whichever, if path is empty).
+func removeFromIndex(run, path string) error {
 	dir, err := indexDir()
 	if err != nil {
 		return err
+	}
+	if path != "" {
+		if old, err := indexed(dir, run); err != nil || old != path {
+			return err
+		}
 	}
 	if err := os.Remove(filepath.Join(dir, run)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("index of open journals: %w", err)

@@ -18,6 +18,11 @@ import (
 // error is about runs that could not be looked at; what became of each fault is in
 // the reports.
 func HealDead(ctx context.Context, open Open, say clusters.Say) ([]Report, error) {
+	return healer{open, faults.Lookup, say}.dead(ctx)
+}
+
+func (h healer) dead(ctx context.Context) ([]Report, error) {
+	say := h.say
 	found, err := OpenJournals()
 	if err != nil {
 		return nil, err
@@ -25,7 +30,7 @@ func HealDead(ctx context.Context, open Open, say clusters.Say) ([]Report, error
 	var reports []Report
 	var errs []error
 	for _, f := range found {
-		r, err := HealAll(ctx, f.Path, open, say)
+		r, err := h.journal(ctx, f.Path)
 		switch {
 		case errors.Is(err, ErrHeld):
 			say("run %s is alive", f.Run)
