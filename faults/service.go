@@ -300,7 +300,18 @@ func (f *pausing) Inject(ctx context.Context, env Env) error {
 		if err != nil {
 			return err
 		}
-		fresh = notes.add(n, refs) || fresh
+		if notes.add(n, refs) {
+			fresh = true
+			// Paused before it listens it would refuse connections, which is another
+			// fault than this one. One that is mute is paused by somebody else too.
+			m, text, err := f.of.meet(ctx, env, n)
+			if err != nil {
+				return err
+			}
+			if m != speaks && m != mute {
+				return fmt.Errorf("%s: there is nothing to pause yet: %s %s: %s", n.Name(), f.of.name, m, text)
+			}
+		}
 		all = append(all, refs...)
 	}
 	if fresh {
