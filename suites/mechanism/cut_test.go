@@ -9,6 +9,7 @@ import (
 
 	"gameday/faults/mechanism/child"
 	"gameday/faults/mechanism/cut"
+	"gameday/faults/mechanism/nft"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
@@ -283,7 +284,7 @@ var _ = Describe("cut", func() {
 			start(ctx, hold)
 			_, err := cut.Open("owner", l.bridge.netns())
 			Expect(err).To(MatchError(ContainSubstring("a living process")))
-			Expect(cut.Sweep(l.bridge.netns(), "own")).To(ConsistOf(cut.Leftover{Table: "gameday-owner", Held: true}))
+			Expect(cut.Sweep(l.bridge.netns(), "own")).To(ConsistOf(nft.Leftover{Table: "gameday-owner", Held: true}))
 			Expect(cut.Sweep(l.bridge.netns(), "other")).To(BeEmpty())
 			on := time.Now()
 			f.sends(ctx, 100)
@@ -296,7 +297,7 @@ var _ = Describe("cut", func() {
 		addTable(l.bridge, "gameday-run2-a")
 		addTable(l.bridge, "filter")
 		addTable(l.bridge, "run1-a")
-		Expect(cut.Sweep(l.bridge.netns(), "run1-")).To(ConsistOf(cut.Leftover{Table: "gameday-run1-a"}))
+		Expect(cut.Sweep(l.bridge.netns(), "run1-")).To(ConsistOf(nft.Leftover{Table: "gameday-run1-a"}))
 		Expect(tables(l.bridge)).To(ConsistOf("gameday-run2-a", "filter", "run1-a"))
 		x := open("run2-a")
 		Expect(x.Close()).To(Succeed())

@@ -8,6 +8,7 @@ import (
 	"gameday/faults/mechanism/cgroup"
 	"gameday/faults/mechanism/child"
 	"gameday/faults/mechanism/cut"
+	"gameday/faults/mechanism/late"
 	"gameday/faults/mechanism/loopdisk"
 	"gameday/faults/mechanism/slowfsync"
 )
@@ -25,6 +26,7 @@ var entries = map[string]child.Func{
 	cgroup.Child:        cgroup.Run,
 	"frozen-disk":       frozenDisk,
 	loopdisk.Child:      loopdisk.Run,
+	late.Child:          late.Run,
 	slowfsync.FailChild: slowfsync.RunFailing,
 	slowfsync.Child:     slowfsync.Run,
 }

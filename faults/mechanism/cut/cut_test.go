@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/bits"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -40,17 +40,21 @@ func TestKeysOfNamesEveryBadPair(t *testing.T) {
 	}
 }
 
-func TestTableName(t *testing.T) {
-	if got, err := tableName("run-1-2"); err != nil || got != "gameday-run-1-2" {
-		t.Errorf("got %q, %v", got, err)
+func TestKeysOfConnections(t *testing.T) {
+	a, b := netip.MustParseAddrPort("10.0.0.1:258"), netip.MustParseAddrPort("10.0.0.2:6443")
+	got, err := keysOfConnections([]Connection{{a, b}, {b, a}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, tag := range []string{"", "A", "a b", "a*", "a\n", strings.Repeat("a", 248)} {
-		if _, err := tableName(tag); err == nil {
-			t.Errorf("tag %q was taken", tag)
-		}
+	want := [][]byte{
+		{10, 0, 0, 1, 1, 2, 0, 0, 10, 0, 0, 2, 25, 43, 0, 0},
+		{10, 0, 0, 2, 25, 43, 0, 0, 10, 0, 0, 1, 1, 2, 0, 0},
 	}
-	if _, err := tableName(strings.Repeat("a", 247)); err != nil {
-		t.Error(err)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("both directions once, each part in whole registers (-want +got):\n%s", diff)
+	}
+	if _, err := keysOfConnections([]Connection{{netip.MustParseAddrPort("[::1]:1"), b}}); err == nil {
+		t.Error("a connection over IPv6 was taken")
 	}
 }
 
@@ -58,17 +62,6 @@ func TestTimeToLiveIsNeverNone(t *testing.T) {
 	for ttl, ok := range map[time.Duration]bool{-time.Second: false, 0: false, 999 * time.Microsecond: false, time.Millisecond: true} {
 		if err := checkTTL(ttl); (err == nil) != ok {
 			t.Errorf("%v: got %v", ttl, err)
-		}
-	}
-}
-
-func TestIsOwned(t *testing.T) {
-	const dormant = 1
-	for flags, want := range map[uint32]bool{0: false, dormant: false, flagOwner: true, flagOwner | dormant: true} {
-		for _, asRead := range []uint32{flags, bits.ReverseBytes32(flags)} {
-			if got := isOwned(&nftables.Table{Flags: asRead}); got != want {
-				t.Errorf("flags %#x: got %v", asRead, got)
-			}
 		}
 	}
 }
@@ -106,7 +99,7 @@ func TestManyPairsAreOneTransactionOfSeveralMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	table := &nftables.Table{Family: nftables.TableFamilyBridge, Name: "t"}
-	set, _, err := addRules(conn, table)
+	set, _, err := pairRules(0)(conn, table)
 	if err != nil {
 		t.Fatal(err)
 	}

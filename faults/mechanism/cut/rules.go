@@ -4,77 +4,104 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
-// flagOwner is NFT_TABLE_F_OWNER: linux include/uapi/linux/netfilter/nf_tables.h, since 5.12.
-const flagOwner = 0x2
+// ruleSet collects the set of what is cut and the chain that looks into it.
+type ruleSet func(*nftables.Conn, *nftables.Table) (*nftables.Set, *nftables.Chain, error)
 
-// createTable makes a new table at once. It is written by hand because nftables.AddTable drops the flags (v0.3.0), and sent
-// on the same socket because that becomes the owner.
-func (c *conn) createTable(t *nftables.Table, flags uint32) error {
-	header := func(family byte, resource uint16) []byte {
-		return binary.BigEndian.AppendUint16([]byte{family, unix.NFNETLINK_V0}, resource)
+// pairRules drop frames between pairs of hardware addresses: all of them, or with a port only TCP to or from that.
+func pairRules(port uint16) ruleSet {
+	return func(c *nftables.Conn, t *nftables.Table) (*nftables.Set, *nftables.Chain, error) {
+		set, err := addSet(c, t, "pairs", nftables.TypeEtherAddr, nftables.TypeEtherAddr)
+		if err != nil {
+			return nil, nil, err
+		}
+		// ether saddr . ether daddr @pairs counter drop
+		drop := []expr.Any{
+			&expr.Payload{DestRegister: unix.NFT_REG32_00, Base: expr.PayloadBaseLLHeader, Offset: 6, Len: macLen},
+			// Each part of a key begins at a register of 4 bytes.
+			&expr.Payload{DestRegister: unix.NFT_REG32_02, Base: expr.PayloadBaseLLHeader, Offset: 0, Len: macLen},
+			&expr.Lookup{SourceRegister: unix.NFT_REG32_00, SetName: set.Name, SetID: set.ID},
+			&expr.Counter{},
+			&expr.Verdict{Kind: expr.VerdictDrop},
+		}
+		if port == 0 {
+			return set, addChain(c, t, drop), nil
+		}
+		return set, addChain(c, t, slices.Concat(tcpPort(sourcePort, port), drop), slices.Concat(tcpPort(destinationPort, port), drop)), nil
 	}
-	attrs, err := netlink.MarshalAttributes([]netlink.Attribute{
-		{Type: unix.NFTA_TABLE_NAME, Data: append([]byte(t.Name), 0)},
-		{Type: unix.NFTA_TABLE_FLAGS, Data: binaryutil.BigEndian.PutUint32(flags)},
-	})
-	if err != nil {
-		return err
-	}
-	if err := c.begin(); err != nil {
-		return err
-	}
-	_, err = c.nl.SendMessages([]netlink.Message{
-		{
-			Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_BEGIN, Flags: netlink.Request},
-			Data:   header(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES),
-		}, {
-			Header: netlink.Header{
-				Type:  unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWTABLE,
-				Flags: netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Excl,
-			},
-			Data: append(header(byte(t.Family), 0), attrs...),
-		}, {
-			Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_END, Flags: netlink.Request},
-			Data:   header(unix.AF_UNSPEC, unix.NFNL_SUBSYS_NFTABLES),
-		},
-	})
-	if err != nil {
-		return err
-	}
-	_, err = c.nl.Receive()
-	return err
 }
 
-// addRules collects the set of pairs and the chain that looks into it.
-func addRules(c *nftables.Conn, t *nftables.Table) (*nftables.Set, *nftables.Chain, error) {
-	pair, err := nftables.ConcatSetType(nftables.TypeEtherAddr, nftables.TypeEtherAddr)
+// Offsets in a TCP header: RFC 9293 section 3.1.
+const (
+	sourcePort      = 0
+	destinationPort = 2
+)
+
+// tcpPort matches meta l4proto tcp, th sport or dport.
+func tcpPort(offset uint32, port uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(port)},
+	}
+}
+
+// connectionRules drop the segments of single TCP connections over IPv4.
+func connectionRules(c *nftables.Conn, t *nftables.Table) (*nftables.Set, *nftables.Chain, error) {
+	set, err := addSet(c, t, "connections", nftables.TypeIPAddr, nftables.TypeInetService, nftables.TypeIPAddr, nftables.TypeInetService)
 	if err != nil {
-		return nil, nil, fmt.Errorf("type of a pair: %w", err)
+		return nil, nil, err
+	}
+	// ether type ip meta l4proto tcp ip saddr . tcp sport . ip daddr . tcp dport @connections counter drop
+	return set, addChain(c, t, []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(unix.ETH_P_IP)},
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Payload{DestRegister: unix.NFT_REG32_00, Base: expr.PayloadBaseNetworkHeader, Offset: 12, Len: 4},
+		&expr.Payload{DestRegister: unix.NFT_REG32_01, Base: expr.PayloadBaseTransportHeader, Offset: sourcePort, Len: 2},
+		&expr.Payload{DestRegister: unix.NFT_REG32_02, Base: expr.PayloadBaseNetworkHeader, Offset: 16, Len: 4},
+		&expr.Payload{DestRegister: unix.NFT_REG32_03, Base: expr.PayloadBaseTransportHeader, Offset: destinationPort, Len: 2},
+		&expr.Lookup{SourceRegister: unix.NFT_REG32_00, SetName: set.Name, SetID: set.ID},
+		&expr.Counter{},
+		&expr.Verdict{Kind: expr.VerdictDrop},
+	}), nil
+}
+
+func addSet(c *nftables.Conn, t *nftables.Table, name string, parts ...nftables.SetDatatype) (*nftables.Set, error) {
+	key, err := nftables.ConcatSetType(parts...)
+	if err != nil {
+		return nil, fmt.Errorf("type of the %s: %w", name, err)
 	}
 	set := &nftables.Set{
-		Table: t, Name: "pairs", KeyType: pair, Concatenation: true, HasTimeout: true,
+		Table: t, Name: name, KeyType: key, Concatenation: true, HasTimeout: true,
 		ID: 1, // else the library counts in a variable that all connections share without a lock
 	}
 	if err := c.AddSet(set, nil); err != nil {
-		return nil, nil, fmt.Errorf("set of pairs: %w", err)
+		return nil, fmt.Errorf("set of %s: %w", name, err)
 	}
+	return set, nil
+}
+
+// addChain collects the chain: what lets neighbours know each other, then the rules that drop.
+func addChain(c *nftables.Conn, t *nftables.Table, drops ...[]expr.Any) *nftables.Chain {
 	chain := c.AddChain(&nftables.Chain{
 		Table: t, Name: "forward", Type: nftables.ChainTypeFilter,
 		// Forward sees what goes from one port to another, not what is for the bridge's own host. Before br_netfilter
 		// (NF_BR_PRI_BRNF, 0), so that no iptables rule of the host sees a frame that was never delivered.
 		Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityRef(-300),
 	})
-	for _, exprs := range [][]expr.Any{
+	rules := append([][]expr.Any{
 		// ether type arp accept
 		{
 			&expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1},
@@ -92,19 +119,11 @@ func addRules(c *nftables.Conn, t *nftables.Table) (*nftables.Set, *nftables.Cha
 			&expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: []byte{137}},
 			&expr.Verdict{Kind: expr.VerdictAccept},
 		},
-		// ether saddr . ether daddr @pairs counter drop
-		{
-			&expr.Payload{DestRegister: unix.NFT_REG32_00, Base: expr.PayloadBaseLLHeader, Offset: 6, Len: macLen},
-			// Each part of a key begins at a register of 4 bytes.
-			&expr.Payload{DestRegister: unix.NFT_REG32_02, Base: expr.PayloadBaseLLHeader, Offset: 0, Len: macLen},
-			&expr.Lookup{SourceRegister: unix.NFT_REG32_00, SetName: set.Name, SetID: set.ID},
-			&expr.Counter{},
-			&expr.Verdict{Kind: expr.VerdictDrop},
-		},
-	} {
+	}, drops...)
+	for _, exprs := range rules {
 		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: exprs})
 	}
-	return set, chain, nil
+	return chain
 }
 
 const (
@@ -132,6 +151,32 @@ func keysOf(pairs []Pair) ([][]byte, error) {
 		if !seen[key] {
 			seen[key] = true
 			keys = append(keys, key[:])
+		}
+	}
+	return keys, errors.Join(errs...)
+}
+
+// keysOfConnections returns both directions of each connection, as the set has them.
+func keysOfConnections(conns []Connection) ([][]byte, error) {
+	var errs []error
+	var keys [][]byte
+	seen := map[Connection]bool{}
+	for _, c := range conns {
+		if !c.A.Addr().Is4() || !c.B.Addr().Is4() {
+			errs = append(errs, fmt.Errorf("connection %s: only those over IPv4 can be cut", c))
+			continue
+		}
+		for _, d := range []Connection{c, {A: c.B, B: c.A}} {
+			if seen[d] {
+				continue
+			}
+			seen[d] = true
+			var key []byte
+			for _, end := range []netip.AddrPort{d.A, d.B} {
+				key = append(key, end.Addr().AsSlice()...)
+				key = append(binary.BigEndian.AppendUint16(key, end.Port()), 0, 0)
+			}
+			keys = append(keys, key)
 		}
 	}
 	return keys, errors.Join(errs...)

@@ -28,6 +28,9 @@ import (
 // interval is the time from one round of probes to the next. More often is of no use: Go's timers have about 1 ms.
 const interval = 1500 * time.Microsecond
 
+// receiveBuffer is for some ten thousand answers.
+const receiveBuffer = 8 << 20
+
 // ErrNoControl means that no peer answered, so that nothing can be said about any.
 var ErrNoControl = errors.New("no peer answered, so nobody can be called silent: the namespace may have lost its link")
 
@@ -35,30 +38,38 @@ var ErrNoControl = errors.New("no peer answered, so nobody can be called silent:
 // process) until each is known to be answering or silent, at most for window. Peers are returned in the given order, also
 // with an error. If window ends before something is known about a peer, that one is Unclear, and that is no error.
 func Look(ctx context.Context, netns string, peers []netip.Addr, window time.Duration) ([]Peer, error) {
+	l, stop, err := begin(netns, peers)
+	if err != nil {
+		return nil, err
+	}
+	result, err := l.run(ctx, window)
+	return result, errors.Join(err, stop())
+}
+
+// begin opens a socket in the namespace and takes answers down until stop.
+func begin(netns string, peers []netip.Addr) (l *look, stop func() error, err error) {
 	for _, p := range peers {
 		if !p.Is4() {
-			return nil, fmt.Errorf("peer %s: only IPv4 can be probed", p)
+			return nil, nil, fmt.Errorf("peer %s: only IPv4 can be probed", p)
 		}
 	}
 	var sock net.PacketConn
-	err := inNetNS(netns, func() (err error) {
+	err = inNetNS(netns, func() (err error) {
 		sock, err = listen()
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open an ICMP socket in network namespace %q (root is needed): %w", netns, err)
+		return nil, nil, fmt.Errorf("open an ICMP socket in network namespace %q (root is needed): %w", netns, err)
 	}
 	var nonce [8]byte
 	rand.Read(nonce[:]) // never fails
-	l := &look{peers: peers, sock: sock, nonce: binary.BigEndian.Uint64(nonce[:]), history: make([][]probe, len(peers))}
+	l = &look{peers: peers, sock: sock, nonce: binary.BigEndian.Uint64(nonce[:]), history: make([][]probe, len(peers))}
 	received := make(chan error, 1)
 	go func() { received <- l.receive() }()
-	result, err := l.run(ctx, window)
-	err = errors.Join(err, sock.Close(), <-received)
-	return result, err
+	return l, func() error { return errors.Join(sock.Close(), <-received) }, nil
 }
 
-// look is one use of Look.
+// look is one use of Look or Measure.
 type look struct {
 	peers []netip.Addr
 	sock  net.PacketConn
@@ -179,7 +190,11 @@ func listen() (net.PacketConn, error) {
 		// ICMP_FILTER, icmp(7): a set bit is a type that is kept away.
 		err = raw.Control(func(fd uintptr) {
 			const solRaw, icmpFilter = 255, 1
-			optErr = unix.SetsockoptInt(int(fd), solRaw, icmpFilter, ^(1 << 0 /* echo reply */))
+			optErr = errors.Join(
+				unix.SetsockoptInt(int(fd), solRaw, icmpFilter, ^(1<<0 /* echo reply */)),
+				// Answers must not be lost because this process did not get the processor for a while.
+				unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer),
+			)
 		})
 		err = errors.Join(err, optErr)
 	}
