@@ -179,9 +179,6 @@ func (i *Injection) State() State {
 	return i.state
 }
 
-// Done is closed when the fault is healed or stuck, for whatever reason.
-func (i *Injection) Done() <-chan struct{} { return i.end }
-
 func (i *Injection) become(s State) {
 	i.mu.Lock()
 	i.state = s
@@ -207,6 +204,7 @@ func (i *Injection) start(ctx context.Context) error {
 	window, done := i.untilStop(ctx)
 	defer done()
 	if err := i.take(window); err != nil {
+		i.record("unproven", time.Now(), nil, err)
 		return err
 	}
 	defer i.give()

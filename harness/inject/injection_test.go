@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -55,7 +56,7 @@ func TestLife(t *testing.T) {
 			t.Errorf("recorded (-want +got):\n%s", diff)
 		}
 		select {
-		case <-i.Done():
+		case <-i.end:
 		default:
 			t.Error("Done is not closed")
 		}
@@ -88,6 +89,30 @@ func TestTargetIsRecreated(t *testing.T) {
 			t.Errorf("recorded (-want +got):\n%s", diff)
 		}
 	})
+}
+
+// A window that closes before it is the injection's turn is told like any other.
+func TestStartThatNeverHasItsTurn(t *testing.T) {
+	j := newTestJournal(t)
+	guardedBy(j)
+	f := &fakeFault{}
+	i, r := newTestInjection(t, j, "a", f)
+	if err := i.take(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	closed := errors.New("the window has closed")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(closed)
+	if err := i.Start(ctx); !errors.Is(err, closed) || f.count("") != 0 {
+		t.Errorf("%v, %d calls", err, f.count(""))
+	}
+	if got := r.states(); !slices.Equal(got, []string{"unproven"}) {
+		t.Errorf("recorded %v", got)
+	}
+	i.give()
+	if err := i.Stop(t.Context()); err != nil || i.State() != Healed {
+		t.Errorf("%v, %s", err, i.State())
+	}
 }
 
 func TestAgain(t *testing.T) {
@@ -250,7 +275,7 @@ func TestMaxHoldAndLostGuardEndIt(t *testing.T) {
 					close(guard)
 				}
 				i.Watch(t.Context()) // nobody closes the window
-				<-i.Done()
+				<-i.end
 				if took := time.Since(began); f.broken() || !lose && took < time.Minute || took > 62*time.Second {
 					t.Errorf("broken %v after %v", f.broken(), took)
 				}
