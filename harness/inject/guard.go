@@ -119,6 +119,9 @@ func (g *Guard) beat(ctx context.Context, lease time.Duration) {
 	}
 }
 
+// PID of the guard process.
+func (g *Guard) PID() int { return g.p.PID() }
+
 // Stop says goodbye and waits for the guard's end. If something is open in the
 // journal the guard heals that first, within ctx.
 func (g *Guard) Stop(ctx context.Context) error {

@@ -65,6 +65,13 @@ type VictimArgs struct {
 	Lease time.Duration
 }
 
+// victimReady is what a victim says when it has come to its state.
+type victimReady struct {
+	State string
+	// Guard is the process id of its guard.
+	Guard int
+}
+
 // Victim is a run with one fault, for child.Main. It lives its whole life, and
 // reports when that has come to a state.
 func Victim(catalogue []faults.Kind, open inject.Open) child.Func {
@@ -94,7 +101,8 @@ func (args VictimArgs) live(ctx context.Context, c *child.Conn, t Trial, cl clus
 	if err != nil {
 		return err
 	}
-	if _, err := inject.StartGuard(ctx, j, args.Lease); err != nil {
+	g, err := inject.StartGuard(ctx, j, args.Lease)
+	if err != nil {
 		return err
 	}
 	f, err := t.fault()
@@ -117,7 +125,11 @@ func (args VictimArgs) live(ctx context.Context, c *child.Conn, t Trial, cl clus
 		Record: func(h history.Injection, at time.Time) {
 			fmt.Fprintln(os.Stderr, at.Format(time.RFC3339Nano), h.State, h.Error)
 			if h.State == args.Until {
-				told.Do(func() { err = c.Ready(h.State) })
+				told.Do(func() {
+					if err := c.Ready(victimReady{State: h.State, Guard: g.PID()}); err != nil {
+						fmt.Fprintln(os.Stderr, err)
+					}
+				})
 			}
 		},
 	})
@@ -194,6 +206,40 @@ func (v *Verifier) Hang(ctx context.Context, t Trial, lease time.Duration) Kill 
 	return k
 }
 
+// KillWithGuard makes one trial in a process of its own that is killed together with
+// its guard once the fault is proven. What the kernel does not take back then is
+// healed by heal from the journal, as by `gameday heal`.
+func (v *Verifier) KillWithGuard(ctx context.Context, t Trial, heal func(ctx context.Context, journal string) error) Kill {
+	k := Kill{Fault: t.Kind.Name, Trial: t.Name, Moment: "proven, with its guard"}
+	v.inAnother(ctx, t, "guard", &k, func(targets []clusters.Node) error { return v.killBoth(ctx, t, targets, &k, heal) })
+	return k
+}
+
+func (v *Verifier) killBoth(ctx context.Context, t Trial, targets []clusters.Node, k *Kill, heal func(context.Context, string) error) error {
+	p, guard, journal, err := v.victim(ctx, t, VictimArgs{Until: "proven", Hold: maxHold, Lease: inject.DefaultLease}, targets, k)
+	if err != nil {
+		return err
+	}
+	// Held first, so that neither sees the end of the other. The guard is a child of
+	// the victim, which is not waited for yet: the pid is its own.
+	err = errors.Join(unix.Kill(p.PID(), unix.SIGSTOP), unix.Kill(guard, unix.SIGSTOP), unix.Kill(guard, unix.SIGKILL))
+	if err := errors.Join(err, p.Kill(context.WithoutCancel(ctx))); err != nil {
+		return err
+	}
+	if closed(journal) == nil {
+		return failed("nothing is open in the journal although nobody healed")
+	}
+	killed := time.Now()
+	if err := heal(context.WithoutCancel(ctx), journal); err != nil {
+		return &outcome{Stuck, err}
+	}
+	if err := closed(journal); err != nil {
+		return &outcome{Stuck, err}
+	}
+	k.Healed = millis(time.Since(killed))
+	return nil
+}
+
 // inAnother does with a trial, in another process, what do says, on a cluster that
 // is whole, and wants nothing to be left of it.
 func (v *Verifier) inAnother(ctx context.Context, t Trial, how string, k *Kill, do func([]clusters.Node) error) {
@@ -210,7 +256,7 @@ func (v *Verifier) inAnother(ctx context.Context, t Trial, how string, k *Kill, 
 }
 
 func (v *Verifier) kill(ctx context.Context, t Trial, m Moment, targets []clusters.Node, k *Kill) error {
-	p, journal, err := v.victim(ctx, t, VictimArgs{Until: m.State, Hold: v.hold, Lease: inject.DefaultLease}, targets, k)
+	p, _, journal, err := v.victim(ctx, t, VictimArgs{Until: m.State, Hold: v.hold, Lease: inject.DefaultLease}, targets, k)
 	if err != nil {
 		return err
 	}
@@ -222,7 +268,7 @@ func (v *Verifier) kill(ctx context.Context, t Trial, m Moment, targets []cluste
 }
 
 func (v *Verifier) hang(ctx context.Context, t Trial, lease time.Duration, targets []clusters.Node, k *Kill) (err error) {
-	p, journal, err := v.victim(ctx, t, VictimArgs{Until: "proven", Hold: maxHold, Lease: lease}, targets, k)
+	p, _, journal, err := v.victim(ctx, t, VictimArgs{Until: "proven", Hold: maxHold, Lease: lease}, targets, k)
 	if err != nil {
 		return err
 	}
@@ -269,19 +315,19 @@ func (v *Verifier) hang(ctx context.Context, t Trial, lease time.Duration, targe
 
 // victim starts a process with one fault, and returns when that has come to a
 // state.
-func (v *Verifier) victim(ctx context.Context, t Trial, args VictimArgs, targets []clusters.Node, k *Kill) (p *child.Process, journal string, err error) {
+func (v *Verifier) victim(ctx context.Context, t Trial, args VictimArgs, targets []clusters.Node, k *Kill) (p *child.Process, guard int, journal string, err error) {
 	id := v.nextID("other-" + t.Name)
 	dir := filepath.Join(v.cfg.Dir, id)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, "", err
+		return nil, 0, "", err
 	}
 	// As the journal's own path, by which it is found in the index.
 	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, "", err
+		return nil, 0, "", err
 	}
 	log, err := os.Create(filepath.Join(dir, "run.log"))
 	if err != nil {
-		return nil, "", err
+		return nil, 0, "", err
 	}
 	defer log.Close()
 	args.Provider, args.Cluster = v.cfg.Cluster.Provider(), v.cfg.Cluster.Name()
@@ -290,13 +336,15 @@ func (v *Verifier) victim(ctx context.Context, t Trial, args VictimArgs, targets
 		args.Nodes = append(args.Nodes, n.Name())
 	}
 	journal = filepath.Join(dir, "journal.jsonl")
+	var ready victimReady
 	start, cancel := context.WithTimeout(ctx, startWithin+t.Kind.ProveWithin)
 	defer cancel()
-	p, err = child.Start(start, child.Command{Name: VictimEntry, Args: args, Log: log, Ready: &k.State})
+	p, err = child.Start(start, child.Command{Name: VictimEntry, Args: args, Log: log, Ready: &ready})
 	if err != nil {
-		return nil, "", errors.Join(unclear("it did not come to %s: %w", args.Until, err), v.swept(ctx, t, journal, "its end", k))
+		return nil, 0, "", errors.Join(unclear("it did not come to %s: %w", args.Until, err), v.swept(ctx, t, journal, "its end", k))
 	}
-	return p, journal, nil
+	k.State = ready.State
+	return p, ready.Guard, journal, nil
 }
 
 // nextID makes a name unique in this verification.

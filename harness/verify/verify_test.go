@@ -11,6 +11,7 @@ import (
 
 	"gameday/clusters"
 	"gameday/faults"
+	"gameday/harness/inject"
 )
 
 func TestTry(t *testing.T) {
@@ -124,6 +125,24 @@ func TestHang(t *testing.T) {
 	k := v.Hang(t.Context(), Trial{Kind: fakeKind(), Trial: fakeKind().Trials[0]}, 500*time.Millisecond)
 	if k.Verdict != Pass || k.Healed == nil || k.Whole == nil {
 		t.Errorf("%+v", k)
+	}
+}
+
+func TestKillWithGuard(t *testing.T) {
+	v := newTestVerifier(t)
+	k := v.KillWithGuard(t.Context(), Trial{Kind: fakeKind(), Trial: fakeKind().Trials[0]}, func(ctx context.Context, journal string) error {
+		// What `gameday heal` does, with faults of the catalogue: this one is none.
+		r, err := inject.HealAll(ctx, journal, openFake, t.Logf)
+		if len(r.Stuck) != 1 {
+			t.Errorf("%v", r)
+		}
+		return errors.Join(err, r.Err())
+	})
+	if k.Verdict != Stuck || k.State != "proven" {
+		t.Errorf("%+v", k)
+	}
+	if err := os.RemoveAll(os.Getenv(fakeDir)); err != nil {
+		t.Fatal(err)
 	}
 }
 

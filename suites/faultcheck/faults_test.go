@@ -1,12 +1,15 @@
 package faultcheck
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"gameday/faults"
+	"gameday/harness/inject"
 	"gameday/harness/verify"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -76,6 +79,20 @@ var _ = Describe("A fault", Serial, Ordered, ContinueOnFailure, func() {
 			hung := verifier.Hang(ctx, all[0], 3*time.Second)
 			AddReportEntry(name+" of a run that hangs", figure("gone after", hung.Healed))
 			conclude(hung.Verdict, hung.Reason, hung.SideEffects)
+		}, NodeTimeout(bound))
+	}
+
+	// What the kernel takes back by itself, and what only the journal knows.
+	for _, name := range []string{"partition", "bad-cert"} {
+		It(name+" is healed from the journal when its guard was killed with its run", func(ctx SpecContext) {
+			all, err := verify.Select(faults.Catalogue(), []string{name})
+			Expect(err).NotTo(HaveOccurred())
+			killed := verifier.KillWithGuard(ctx, all[0], func(ctx context.Context, journal string) error {
+				r, err := inject.HealAll(ctx, journal, open, say)
+				return errors.Join(err, r.Err())
+			})
+			AddReportEntry(name+" of a run without a guard", figure("healed after", killed.Healed))
+			conclude(killed.Verdict, killed.Reason, killed.SideEffects)
 		}, NodeTimeout(bound))
 	}
 
