@@ -15,7 +15,7 @@ import (
 
 var diskFull = Kind{
 	Name: "disk.full",
-	Doc:  "Fills the disk of the targets' etcd up to the last block.",
+	Doc:  "Fills the disk of the targets' etcd up to the last block: it ends itself as soon as it needs another one.",
 	Rehearses: "A disk that fills up, by the database itself or by what shares it (logs, images, backups): etcd cannot write its log " +
 		"and ends itself, again at each start, until there is space (https://github.com/Azure/acs-engine/issues/382, of a " +
 		"Kubernetes master).",
@@ -24,7 +24,7 @@ var diskFull = Kind{
 	Roles:       []clusters.Role{clusters.ControlPlane},
 	Needs:       []clusters.Capability{clusters.CapDisk, clusters.CapProcesses, clusters.CapFiles},
 	Cost:        Cost{EtcdMembers: 1, APIServers: 1},
-	ProveWithin: 2 * time.Minute, // etcd writes into the blocks that it has first
+	ProveWithin: 30 * time.Second,
 	GoneWithin:  7 * time.Minute, // the kubelet's back-off, as for disk.fsync-error
 	Trials:      []Trial{{Name: "disk-full", Target: Target{Pick: PickOne}}},
 	New:         func() Fault { return &DiskFull{} },
@@ -40,6 +40,8 @@ const (
 	// walSegment is what etcd needs for the next piece of its log, and hence to go on:
 	// go.etcd.io/etcd/server/v3@v3.6.8 storage/wal/wal.go SegmentSizeBytes.
 	walSegment = 64 * 1000 * 1000
+	// page is one of its database, which has the size of a page of memory.
+	page = 4 << 10
 	// fillEvery is how soon what came free is taken too.
 	fillEvery = 100 * time.Millisecond
 )
@@ -149,6 +151,9 @@ func (*DiskFull) Prove(ctx context.Context, env Env) (Effect, error) {
 			return seen{broken: space.Free < walSegment && said != "", evidence: fmt.Sprintf("%s, %v, its log: %q", text, down, said)}, nil
 		case down != nil:
 			return seen{evidence: text + ", " + down.Error()}, nil
+		case space.Free < page:
+			// It writes into blocks that it has, as long as there are some.
+			return seen{broken: injected, evidence: text + ", and the member lives on what it has"}, nil
 		}
 		if err := serves(ctx, env, n); err != nil {
 			return seen{evidence: text + ", " + err.Error()}, nil

@@ -250,12 +250,12 @@ func mountPoints(mountinfo string, device uint64) []string {
 
 // bindInto mounts the data at a folder of the container whose first process
 // this is, in place of what Docker had bound there when the container started.
-func (d disk) bindInto(pid int, folder string) error {
+func (d disk) bindInto(pid int, folder string) (err error) {
 	tree, err := unix.OpenTree(unix.AT_FDCWD, d.data(), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("open_tree %s: %w", d.data(), err)
 	}
-	defer unix.Close(tree)
+	defer func() { err = errors.Join(err, unix.Close(tree)) }()
 	return inMounts(fmt.Sprintf("/proc/%d/ns/mnt", pid), func() error {
 		// Now that nothing is mounted there.
 		if err := os.WriteFile(filepath.Join(folder, blocker), []byte(noDisk), 0o600); err != nil {

@@ -166,6 +166,10 @@ func TestFiles(t *testing.T) {
 		return s
 	}
 	a, b := take("a"), take("b")
+	if diff := take("- etcd\n    - --initial-cluster=a=x\n    - --name=a\n").Diff(
+		take("- etcd\n    - --initial-cluster=a=x,b=y\n    - --initial-cluster-state=existing\n    - --name=a\n")); len(diff) > 0 {
+		t.Errorf("a member that joined anew differs: %v", diff)
+	}
 	if len(a) != 3 || len(a.Diff(b)) != 2 {
 		t.Errorf("%v, %v", a, a.Diff(b))
 	}

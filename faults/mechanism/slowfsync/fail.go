@@ -48,7 +48,7 @@ type Failer struct{ tracing }
 // started later are attached to within some tens of milliseconds. ctx bounds the start only.
 func StartFailing(ctx context.Context, o FailOptions) (*Failer, error) {
 	if o.Errno == 0 || o.MaxHold <= 0 || o.Program == "" {
-		return nil, fmt.Errorf("failing fsync: an error (%d), a program (%q) and a longest hold time (%v) are needed", o.Errno, o.Program, o.MaxHold)
+		return nil, fmt.Errorf("failing fsync: an error (%d), a program (%q) and a longest hold time (%v) are needed", int(o.Errno), o.Program, o.MaxHold)
 	}
 	f := &Failer{}
 	var err error
