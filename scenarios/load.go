@@ -236,6 +236,7 @@ func MaxHold(k faults.Kind, e End) time.Duration {
 	hold := defaultHoldInstant
 	switch {
 	case k.Instant:
+		hold = max(hold, k.ProveWithin) // as long as it may take to do it
 	case e.Phase != "":
 		hold = defaultHoldPhase
 	default:

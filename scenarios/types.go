@@ -203,8 +203,8 @@ type Fault struct {
 	// End of its window.
 	End End `yaml:"end,omitempty"`
 	// MaxHold bounds the fault whatever happens; default: end.for, the bound of
-	// the fault's proof and 30s; 3m with end.phase; 1m for a fault that has no
-	// length.
+	// the fault's proof and 30s; 3m with end.phase; 1m, or the bound of its proof,
+	// for a fault that has no length.
 	MaxHold time.Duration `yaml:"maxHold"`
 	// Line in the file, for messages.
 	Line int `yaml:"-"`

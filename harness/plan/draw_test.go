@@ -190,3 +190,26 @@ func TestNothingToDraw(t *testing.T) {
 		t.Error("a scenario made in Go is not checked")
 	}
 }
+
+// TestRandomChaosOfAnySeed: the scenario of the library, drawn from the real
+// catalogue with any seed, is within its budgets and has something to show.
+func TestRandomChaosOfAnySeed(t *testing.T) {
+	library, err := scenarios.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts := Facts{Provider: "kind", Known: Known()}
+	e := library[slices.IndexFunc(library, func(e scenarios.Entry) bool { return e.Name == "random-chaos" })]
+	for seed := range uint64(300) {
+		s, err := scenarios.Load(e.Data, e.File, facts.Known)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err = Draw(s, seed, facts); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if _, err := Make(s, seed, facts); err != nil || len(s.Faults) < 2 {
+			t.Errorf("seed %d: %d faults, %v", seed, len(s.Faults), err)
+		}
+	}
+}

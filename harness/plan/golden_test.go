@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,9 +23,9 @@ const goldenSeed = 8231
 // the real catalogues, to testdata. A difference is a change of what a run does:
 // look at it, then `go test ./harness/plan -update`.
 func TestLibraryPlans(t *testing.T) {
-	all := []clusters.Capability{clusters.CapExec, clusters.CapFiles, clusters.CapProcesses, clusters.CapNetwork}
+	all := []clusters.Capability{clusters.CapExec, clusters.CapFiles, clusters.CapProcesses, clusters.CapNetwork, clusters.CapCgroup, clusters.CapPower}
 	facts := Facts{Provider: "kind", Known: Known(), Capabilities: map[clusters.Role][]clusters.Capability{
-		clusters.ControlPlane: all, clusters.Worker: all, clusters.LoadBalancer: all,
+		clusters.ControlPlane: append(slices.Clone(all), clusters.CapDisk), clusters.Worker: all, clusters.LoadBalancer: all,
 	}}
 	library, err := scenarios.Library()
 	if err != nil {
@@ -35,6 +36,9 @@ func TestLibraryPlans(t *testing.T) {
 		t.Run(e.Name, func(t *testing.T) {
 			s, err := scenarios.Load(e.Data, e.File, facts.Known)
 			if err != nil {
+				t.Fatal(err)
+			}
+			if s, err = Draw(s, goldenSeed, facts); err != nil {
 				t.Fatal(err)
 			}
 			p, err := Make(s, goldenSeed, facts)
