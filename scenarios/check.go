@@ -84,6 +84,11 @@ func (c *check) scenario() {
 				c.wrong(fmt.Sprintf("slos[%d]", i), "remove one", "%q is given twice, first in line %d", a.Name, b.Line)
 			}
 		}
+		if f, ok := a.With.(Fitter); ok {
+			for _, err := range f.Fits(s.Cluster.ControlPlanes, c.phases) {
+				c.wrong(join(fmt.Sprintf("slos[%d]", i), a.Name), "", "%v", err)
+			}
+		}
 	}
 	c.lasts("steady", s.Steady, maxSteady)
 	c.lasts("converge", s.Converge, maxTime)

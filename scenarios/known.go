@@ -21,6 +21,13 @@ type SLOKind struct {
 	New func() any
 }
 
+// Fitter is a checker that can say whether it can judge a run at all.
+type Fitter interface {
+	// Fits returns what cannot be judged in a cluster of so many control planes
+	// (0: not known) that goes through these phases (none: not known).
+	Fits(controlPlanes int, phases []string) []error
+}
+
 func (k Known) fault(name string) (faults.Kind, bool) {
 	for _, f := range k.Faults {
 		if f.Name == name {

@@ -77,6 +77,15 @@ func (c *APIAvailability) Validate() []error {
 	return errs
 }
 
+// Fits implements scenarios.Fitter: there is a load balancer only where there is
+// something to balance.
+func (c *APIAvailability) Fits(controlPlanes int, _ []string) []error {
+	if controlPlanes == 1 && slices.Contains(c.Endpoints, endpointLB) {
+		return []error{fmt.Errorf("endpoints: a cluster of one control plane has no load balancer; write endpoints: [%s]", endpointDirect)}
+	}
+	return nil
+}
+
 // verbs in the order of their results.
 var verbs = []string{"read", "quorum-read", "write"}
 
@@ -103,6 +112,43 @@ func (c *APIAvailability) judges(endpoint string, places map[string]string) bool
 	})
 }
 
+// absent says of which of the endpoints to be judged nothing is in the record;
+// have are those of which there is something.
+func (c *APIAvailability) absent(h *history.History, have []string, places map[string]string) []string {
+	var out []string
+	miss := func(endpoint string) {
+		if name := via(endpoint, places); !slices.Contains(have, endpoint) && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	for _, e := range c.Endpoints {
+		switch e {
+		case endpointLB:
+			miss(e)
+		case endpointDirect:
+			servers, known := etcdMembers(h) // kubeadm puts both on each control plane
+			for _, s := range servers {
+				miss(s)
+			}
+			if !known {
+				out = append(out, e+": the record does not say which API servers there are")
+			}
+		default:
+			found := false
+			for _, node := range slices.Sorted(maps.Keys(places)) {
+				if places[node] == e {
+					found = true
+					miss(node)
+				}
+			}
+			if !found {
+				out = append(out, "at "+e+": no such node is in the record")
+			}
+		}
+	}
+	return out
+}
+
 // via says how an endpoint is reached.
 func via(endpoint string, places map[string]string) string {
 	switch p := places[endpoint]; {
@@ -120,18 +166,10 @@ func (c *APIAvailability) verb(h *history.History, verb string, in span, why str
 	if why != "" {
 		g.doubt("%s", why)
 	}
-	for _, e := range c.Endpoints {
-		if !strings.HasSuffix(e, "]") {
-			continue
-		}
-		if !slices.Contains(slices.Collect(maps.Values(places)), e) {
-			g.doubt("no node at %s is in the record", e)
-		}
-	}
 	var worst Outage
 	limit := c.Longest // of the worst
 	outages, judged := 0, 0
-	var apart []string
+	var apart, sampled []string
 	for _, id := range slices.Sorted(maps.Keys(h.Series)) {
 		s := h.Series[id]
 		if s.Verb != verb {
@@ -147,6 +185,7 @@ func (c *APIAvailability) verb(h *history.History, verb string, in span, why str
 			continue
 		}
 		judged++
+		sampled = append(sampled, s.Endpoint)
 		r.Samples += t.judged
 		r.Excluded += t.late + t.unsent + t.outside
 		outages += len(t.outages)
@@ -160,8 +199,8 @@ func (c *APIAvailability) verb(h *history.History, verb string, in span, why str
 		}
 		leftOut(&g, name, t)
 	}
-	if judged == 0 {
-		g.doubt("no %s was sampled %s", verb, strings.Join(c.Endpoints, ", "))
+	for _, e := range c.absent(h, sampled, places) {
+		g.doubt("no %s was sampled %s", verb, e)
 	}
 	r.Budget, r.Observed, r.ErrorBar = seconds(limit), seconds(worst.Length()), seconds(worst.ErrorBar())
 	if outages == 0 && judged > 0 {

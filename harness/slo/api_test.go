@@ -161,8 +161,12 @@ func TestAPIAvailability(t *testing.T) {
 		{name: "gap within an outage", change: down(20, 24), more: func(b *book) { b.gap("sampler", 21, 22) }, want: Pass, reason: "1 outage"},
 		{name: "gap of another source", more: func(b *book) { b.gap("watch/pods", 20, 21) }, want: Pass, reason: "no outage"},
 		{name: "too few", set: func(c *APIAvailability) { c.Min = 5000 }, want: Inconclusive, reason: "1001 samples via lb (new), at least 5000 are needed"},
-		{name: "no such endpoint", set: func(c *APIAvailability) { c.Endpoints = []string{"direct"} }, want: Inconclusive, reason: "no read was sampled direct"},
-		{name: "no such place", set: func(c *APIAvailability) { c.Endpoints = []string{"control-plane[7]"} }, want: Inconclusive, reason: "no node at control-plane[7]"},
+		{name: "no such endpoint", set: func(c *APIAvailability) { c.Endpoints = []string{"direct"} }, want: Inconclusive, reason: "no read was sampled at control-plane[0]; no read was sampled at control-plane[1]"},
+		{name: "no such place", set: func(c *APIAvailability) { c.Endpoints = []string{"control-plane[7]"} }, want: Inconclusive, reason: "no read was sampled at control-plane[7]: no such node is in the record"},
+		{name: "one of two not sampled", set: func(c *APIAvailability) { c.Endpoints = []string{"lb", "control-plane[1]"} }, want: Inconclusive, reason: "no read was sampled at control-plane[1]"},
+		{name: "one of three API servers not sampled", set: func(c *APIAvailability) { c.Endpoints = []string{"direct"} }, more: func(b *book) {
+			b.series(2, "read", "cp0", 60, nil).series(3, "read", "cp2", 60, nil)
+		}, want: Inconclusive, reason: "no read was sampled at control-plane[1]"},
 		{name: "direct down is told", more: func(b *book) { b.series(2, "read", "cp1", 60, down(20, 40)) }, want: Pass, reason: "not judged, but down for a while: at control-plane[1] (new)", check: func(t *testing.T, r Result) {
 			t.Helper()
 			if len(r.Evidence) != 1 || !strings.Contains(r.Evidence[0].Text, "not judged: at control-plane[1] (new) 1 outage, 20.1 s in all") {
@@ -195,6 +199,20 @@ func TestAPIAvailability(t *testing.T) {
 			named(t, list, "api.quorum-read")
 			named(t, list, "api.watch")
 		})
+	}
+}
+
+func TestAPIAvailabilityFits(t *testing.T) {
+	c := newAPIAvailability().(*APIAvailability)
+	if errs := c.Fits(1, nil); len(errs) != 1 || !strings.Contains(errs[0].Error(), "has no load balancer") {
+		t.Errorf("lb of one control plane: %v", errs)
+	}
+	if errs := append(c.Fits(3, nil), c.Fits(0, nil)...); errs != nil {
+		t.Errorf("%v", errs)
+	}
+	c.Endpoints = []string{endpointDirect}
+	if errs := c.Fits(1, nil); errs != nil {
+		t.Errorf("direct of one control plane: %v", errs)
 	}
 }
 

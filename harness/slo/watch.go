@@ -145,9 +145,10 @@ func (c *APIAvailability) watch(h *history.History, in span, why string, places 
 			around.evidence(&r, o.span(), fmt.Sprintf("%s gone for %s (+-%s): %s", name, length(o.Length()), length(o.ErrorBar()), o.Cause))
 		}
 	}
-	if judged == 0 {
-		g.doubt("no watch on %s is in the record", strings.Join(c.Endpoints, ", "))
-	} else {
+	for _, e := range c.absent(h, endpoints, places) {
+		g.doubt("no watch is in the record %s", e)
+	}
+	if judged > 0 {
 		g.note("%s, %d writes told", count(outages, "time gone", "times gone"), r.Samples)
 	}
 	if list := gaps(h, in, "watch/canary/"); len(list) > 0 {

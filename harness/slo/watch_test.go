@@ -72,7 +72,7 @@ func TestWatch(t *testing.T) {
 			}
 		}, want: Fail, reason: "gone for 90.0 s"},
 		{name: "never told of anything", make: func(b *book) { b.watched(1, "lb", "opened", 0) }, want: Inconclusive, reason: "the watch via lb never told of a write"},
-		{name: "no watch", make: func(*book) {}, want: Inconclusive, reason: "no watch on lb is in the record"},
+		{name: "no watch", make: func(*book) {}, want: Inconclusive, reason: "no watch is in the record via lb"},
 		{name: "another endpoint is told", make: func(b *book) {
 			b.told("lb", 200, nil).told("cp1", 40, nil).watched(41, "cp1", "closed", 0)
 		}, want: Pass, reason: "0 times gone"},
