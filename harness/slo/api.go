@@ -12,7 +12,8 @@ import (
 
 // APIAvailability promises that the API answers: reads from the watch cache,
 // quorum reads, writes and watches, each judged by itself (api.read,
-// api.quorum-read, api.write, api.watch). An outage counts from the start of
+// api.quorum-read, api.write, api.watch), and that no watch leaves anything out
+// (api.watch-missed). An outage counts from the start of
 // the first bad sample to the answer of the first good one. A sample that is
 // refused by the API server, or answered later than Slow, counts as bad just as
 // one that is not answered.
@@ -98,11 +99,11 @@ func (c *APIAvailability) Check(h *history.History) []Result {
 	for _, n := range h.Nodes {
 		places[n.V.Name] = n.V.Place
 	}
-	out := make([]Result, 0, len(verbs)+1)
+	out := make([]Result, 0, len(verbs)+2)
 	for _, v := range verbs {
 		out = append(out, c.verb(h, v, in, why, places, around, blows))
 	}
-	return append(out, c.watch(h, in, why, places, around))
+	return append(out, c.watch(h, in, why, places, around), c.missed(h, why, places, around))
 }
 
 // judges says whether the promise is about an endpoint.

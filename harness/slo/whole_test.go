@@ -23,10 +23,10 @@ func whole() *book {
 	}
 	b.told("lb", 1230, nil)
 	for i := range 120 {
-		add(b, &b.h.Writes, float64(i)*10, history.Write{Key: fmt.Sprint(i), Outcome: "ok", Revision: int64(i)})
+		add(b, &b.h.Writes, float64(i)*10, history.Write{Key: canary(float64(i) * 10), Outcome: "ok", Revision: revision(float64(i) * 10)})
 	}
 	for i := range 3 {
-		add(b, &b.h.Kept, 1231, history.Kept{Member: fmt.Sprintf("cp%d", i), Read: 120, Revision: 200, Hash: 5})
+		add(b, &b.h.Kept, 1231, history.Kept{Member: fmt.Sprintf("cp%d", i), Read: 120, Revision: 20000, Hash: 5})
 	}
 	b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Policy = "Forbid" }).minutes("a", 1200, 1)
 	w := b.web(3)
