@@ -2,6 +2,7 @@ package slo
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -27,11 +28,10 @@ func budgetOwner(h *history.History, p *pod) string {
 	return best
 }
 
-// excuse is the time in which a fault explains that pods are missing.
+// excuse is the time in which a fault explains that its victims are missing.
 type excuse struct {
 	span
-	fault string
-	pods  int // of the owner, on the nodes that it hit when it began
+	victims []*pod // of the owner, on the nodes that it hit when it began
 }
 
 // deficit is a time in which an owner had fewer ready pods than it may.
@@ -42,10 +42,10 @@ type deficit struct {
 	excused time.Duration // replica time that faults explain
 }
 
-// step is a change of the number of ready pods.
+// step is a change of the ready pods.
 type step struct {
 	at    time.Duration
-	ready int
+	ready map[string]bool // by UID
 }
 
 func (c *PodsLedger) belowBudget(b *books, _ []PodFact, g *grounds, r *Result) {
@@ -114,8 +114,8 @@ func (b *books) of(ns, owner string) []*pod {
 	return out
 }
 
-// steps tell how many pods of an owner were ready, and not on their way out,
-// over time. What is ordered is the sequence of the record; its times may step
+// steps tell which pods of an owner were ready, and not on their way out, over
+// time. What is ordered is the sequence of the record; its times may step
 // back a little.
 func (b *books) steps(pods []*pod) []step {
 	mine := make(map[string]bool, len(pods))
@@ -134,15 +134,15 @@ func (b *books) steps(pods []*pod) []step {
 		if is == ready[e.V.UID] {
 			continue
 		}
-		if is {
+		if ready = maps.Clone(ready); is {
 			ready[e.V.UID] = true
 		} else {
 			delete(ready, e.V.UID)
 		}
 		if n := len(out); n > 0 && out[n-1].at == now {
-			out[n-1].ready = len(ready)
+			out[n-1].ready = ready
 		} else {
-			out = append(out, step{now, len(ready)})
+			out = append(out, step{now, ready})
 		}
 	}
 	return out
@@ -152,7 +152,7 @@ func (b *books) steps(pods []*pod) []step {
 // being set up.
 func (b *books) settled(pods []*pod, desired int) (time.Duration, bool) {
 	for _, s := range b.steps(pods) {
-		if s.ready >= desired {
+		if len(s.ready) >= desired {
 			return s.at, s.at < b.stop
 		}
 	}
@@ -166,14 +166,14 @@ func (b *books) excuses(pods []*pod, recovery time.Duration) []excuse {
 		if f.acting == (span{}) {
 			continue
 		}
-		n := 0
+		e := excuse{span: span{f.acting.from, f.acting.to + recovery}}
 		for _, p := range pods {
 			if slices.Contains(f.Nodes, p.Node) && p.first <= f.acting.from && (p.ended() == 0 || p.ended() > f.acting.from) {
-				n++
+				e.victims = append(e.victims, p)
 			}
 		}
-		if n > 0 {
-			out = append(out, excuse{span{f.acting.from, f.acting.to + recovery}, f.Name, n})
+		if len(e.victims) > 0 {
+			out = append(out, e)
 		}
 	}
 	return out
@@ -198,7 +198,8 @@ func (b *books) deficits(pods []*pod, ns, owner string, from, recovery time.Dura
 	slices.Sort(edges)
 	edges = slices.Compact(edges)
 	var out []deficit
-	ready, next := 0, 0
+	var ready map[string]bool
+	next := 0
 	for i := 0; i+1 < len(edges); i++ {
 		in := span{edges[i], edges[i+1]}
 		for next < len(steps) && steps[next].at <= in.from {
@@ -208,17 +209,11 @@ func (b *books) deficits(pods []*pod, ns, owner string, from, recovery time.Dura
 		if in.from < from || in.to > b.stop {
 			continue
 		}
-		short := b.least(ns, owner, in.from) - ready
+		short := b.least(ns, owner, in.from) - len(ready)
 		if short <= 0 {
 			continue
 		}
-		excused := 0
-		for _, e := range excuses {
-			if e.from <= in.from && in.to <= e.to {
-				excused += e.pods
-			}
-		}
-		excused = min(excused, short)
+		excused := min(excusable(excuses, pods, ready, in), short)
 		d := deficit{
 			span: in, short: short - excused,
 			area: time.Duration(short-excused) * (in.to - in.from), excused: time.Duration(excused) * (in.to - in.from),
@@ -232,6 +227,37 @@ func (b *books) deficits(pods []*pod, ns, owner string, from, recovery time.Dura
 		out = append(out, d)
 	}
 	return out
+}
+
+// excusable is how many pods faults explain to be missing: their victims that
+// are not ready, each once, less those in whose place a new pod is ready.
+func excusable(excuses []excuse, pods []*pod, ready map[string]bool, in span) int {
+	victims := map[*pod]bool{}
+	since := in.from
+	for _, e := range excuses {
+		if e.from <= in.from && in.to <= e.to {
+			since = min(since, e.from)
+			for _, v := range e.victims {
+				victims[v] = true
+			}
+		}
+	}
+	missing, replaceable, instead := 0, 0, 0
+	for _, p := range pods {
+		ended := p.ended() > 0 && p.ended() <= in.from
+		switch {
+		case victims[p] && !ready[p.UID]:
+			missing++
+			if ended {
+				replaceable++
+			}
+		case p.first > since && ready[p.UID]:
+			instead++
+		case p.first <= since && ended && p.ended() > since && !victims[p]:
+			instead-- // one of the new pods is there for this one
+		}
+	}
+	return missing - min(replaceable, max(instead, 0))
 }
 
 // least is how many pods of an owner must be ready at a moment.
