@@ -181,13 +181,14 @@ func (c *CronStartLatency) latency(w cronWork) Result {
 	var g grounds
 	w.ready(&g, &r, c.Min)
 
+	blind := "" // the first slot that may have started unseen
 	strictest := forever
 	for _, b := range bounds {
 		strictest = min(strictest, b.budget)
 	}
-	var late []time.Duration
+	var late, least []time.Duration // as they are known, and what of them is sure
 	var worst, waited time.Duration // longest latency; longest wait for a start that never came
-	never, excused, early, blind := 0, 0, 0, 0
+	never, excused, early, unseen := 0, 0, 0, 0
 	for _, s := range w.slots {
 		if _, ok := w.lawful(s); ok {
 			excused++
@@ -199,7 +200,7 @@ func (c *CronStartLatency) latency(w cronWork) Result {
 			took = s.Started.Sub(s.At)
 			until = w.at(s.Started)
 		}
-		late = append(late, took)
+		late, least = append(late, took), append(least, took)
 		if took <= strictest {
 			worst = max(worst, took)
 			if took < -apiSecond {
@@ -222,8 +223,9 @@ func (c *CronStartLatency) latency(w cronWork) Result {
 			waited = max(waited, w.stop-from)
 		}
 		if list := gaps(w.h, span{from, until}, jobSources...); len(list) > 0 {
-			if blind++; blind == 1 {
-				g.doubt("%s was late or not seen, and %s", slot, gapText(list))
+			least[len(least)-1] = 0
+			if unseen++; unseen == 1 {
+				blind = fmt.Sprintf("%s was late or not seen, and %s", slot, gapText(list))
 			}
 		}
 	}
@@ -246,8 +248,8 @@ func (c *CronStartLatency) latency(w cronWork) Result {
 		}
 		// A time of the API is cut to the second: the latency is in [p, p+1 s).
 		switch {
-		case p > b.budget && blind > 0:
-			g.doubt("%s", say)
+		case p > b.budget && percentile(least, b.p) <= b.budget:
+			g.doubt("%s; %s", blind, say)
 		case p > b.budget:
 			g.fail("%s", say)
 		case p+apiSecond > b.budget:
@@ -283,16 +285,28 @@ func (c *CronStartLatency) missed(w cronWork) Result {
 	}
 	var g grounds
 	w.ready(&g, &r, c.Min)
-	missed := 0
+	missed, idle := 0, 0
 	var excuses []string
 	var unseen []history.Gap
 	for _, s := range w.slots {
-		if len(s.Jobs) > 0 {
+		if !s.Started.IsZero() {
 			continue
 		}
 		from := w.at(s.At)
 		to := min(w.at(s.Next), w.stop)
 		text := fmt.Sprintf("%s: slot %s has no Job", s.CronJob, s.At.Format("15:04:05"))
+		if len(s.Jobs) > 0 {
+			// A slot is judged only when it is older than any bound of its start.
+			if list := gaps(w.h, span{from, w.stop}, jobSources...); len(list) > 0 {
+				unseen = append(unseen, list[0])
+				r.Excluded++
+				continue
+			}
+			missed++
+			idle++
+			w.around.evidence(&r, span{from, w.stop}, fmt.Sprintf("%s: slot %s has a Job that never started a container: %s", s.CronJob, s.At.Format("15:04:05"), some(s.Jobs)))
+			continue
+		}
 		if why, ok := w.lawful(s); ok {
 			r.Excluded++
 			excuses = append(excuses, why)
@@ -314,7 +328,10 @@ func (c *CronStartLatency) missed(w cronWork) Result {
 		g.note("%d missed of %s", missed, count(len(w.slots), "slot", "slots"))
 	}
 	if len(unseen) > 0 {
-		g.doubt("%s without a Job, and %s", count(len(unseen), "slot is", "slots are"), gapText(unseen))
+		g.doubt("%s without a start, and %s", count(len(unseen), "slot is", "slots are"), gapText(unseen))
+	}
+	if idle > 0 {
+		g.note("%s a Job that never started a container", count(idle, "of these has", "of these have"))
 	}
 	if len(excuses) > 0 {
 		g.note("%s lawfully: %s", count(len(excuses), "more was missed", "more were missed"), excuses[0])

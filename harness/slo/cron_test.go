@@ -92,12 +92,26 @@ func TestCronStartLatency(t *testing.T) {
 		{name: "just within", make: func(b *book) { b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600).job("a", 600, 59, nil) }, want: results{
 			"cron.start-latency": "pass: p99 is 59.0 s"}},
 		{name: "never started", make: func(b *book) { b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600).job("a", 600, -1, nil) }, want: results{
-			"cron.start-latency": "fail: p99 never started (waited 10m30s)", "cron.missed": "pass: 0 missed"}, check: func(t *testing.T, list []Result) {
+			"cron.start-latency": "fail: p99 never started (waited 10m30s)", "cron.missed": "fail: 1 slot was missed; 1 of these has a Job that never started a container"}, check: func(t *testing.T, list []Result) {
 			t.Helper()
 			if r := list[0]; r.Observed != 630 || !strings.Contains(r.Evidence[0].Text, "pods started no container") {
 				t.Errorf("%+v", r)
 			}
 		}},
+		{name: "never started, among so many that no percentile tells", make: func(b *book) {
+			for i := range 10 {
+				n := fmt.Sprintf("a%d", i)
+				b.cronJob(n, "* * * * *", nil).minutes(n, 1140, 1, 600)
+				b.job(n, 600, float64(min(1, i)*2-1), nil)
+			}
+		}, want: results{"cron.start-latency": "pass: p99 is 1.00 s", "cron.missed": "fail: 1 slot was missed; 1 of these has a Job that never"}},
+		{name: "never started, pods not seen", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600).job("a", 600, -1, nil).gap("watch/pods", 610, 620)
+		}, want: results{"cron.missed": "inconclusive: 1 slot is without a start, and watch/pods has no data"}},
+		{name: "one not seen, but many late", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 300, 600, 660).gap("watch/jobs", 290, 340)
+			b.job("a", 600, 61, nil).job("a", 660, 62, nil)
+		}, want: results{"cron.start-latency": "fail: p99 never started", "cron.missed": "inconclusive: "}},
 		{name: "missed", make: func(b *book) { b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600) }, want: results{
 			"cron.start-latency": "fail: p99 never started", "cron.missed": "fail: 1 slot was missed", "cron.duplicate": "pass"}},
 		{name: "missed, allowed, and one more percentile", set: func(c *CronStartLatency) { c.Missed, c.P99, c.Percentile, c.Within = 1, 0, 90, 30*time.Second },
@@ -113,7 +127,7 @@ func TestCronStartLatency(t *testing.T) {
 			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600).gap("watch/jobs", 590, 700)
 		}, want: results{
 			"cron.start-latency": "inconclusive: a: slot 10:10:00 was late or not seen, and watch/jobs has no data",
-			"cron.missed":        "inconclusive: 1 slot is without a Job, and watch/jobs has no data from 9:50.00",
+			"cron.missed":        "inconclusive: 1 slot is without a start, and watch/jobs has no data from 9:50.00",
 			"cron.duplicate":     "inconclusive: a Job may have come and gone unseen"}},
 		{name: "a gap that hides nothing", make: func(b *book) {
 			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1).gap("watch/pods", 590, 700)
