@@ -411,13 +411,34 @@ func (c *CronStartLatency) duplicate(w cronWork) Result {
 	w.ready(&g, &r, c.Min)
 	// A slot that is too young to be late can be a duplicate all the same.
 	r.Samples, r.Excluded = len(w.all), w.unsure
-	twice := 0
-	for _, s := range w.all {
-		if len(s.Jobs) < 2 {
+	// Also of moments that no spec promised for sure, as after a change of it.
+	jobs := map[slotKey][]history.Job{}
+	var order []slotKey
+	seen := map[string]bool{}
+	for _, j := range w.h.Jobs {
+		if j.V.CronJobUID == "" || j.V.Slot.IsZero() || seen[j.V.UID] {
 			continue
 		}
-		twice += len(s.Jobs) - 1
-		w.around.evidence(&r, span{w.at(s.At), min(w.at(s.Next), w.stop)}, fmt.Sprintf("%s: slot %s has %d Jobs: %s", s.CronJob, s.At.Format("15:04:05"), len(s.Jobs), some(s.Jobs)))
+		seen[j.V.UID] = true
+		key := slotKey{j.V.CronJobUID, j.V.Slot.Unix()}
+		if len(jobs[key]) == 0 {
+			order = append(order, key)
+		}
+		jobs[key] = append(jobs[key], j.V)
+	}
+	twice := 0
+	for _, key := range order {
+		list := jobs[key]
+		if len(list) < 2 {
+			continue
+		}
+		twice += len(list) - 1
+		var names []string
+		for _, j := range list {
+			names = append(names, j.UID)
+		}
+		at := w.at(list[0].Slot)
+		w.around.evidence(&r, span{at, at}, fmt.Sprintf("%s: slot %s has %d Jobs: %s", list[0].CronJob, list[0].Slot.Format("15:04:05"), len(list), some(names)))
 	}
 	r.Observed = float64(twice)
 	if twice > c.Duplicates {

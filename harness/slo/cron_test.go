@@ -165,7 +165,22 @@ func TestCronStartLatency(t *testing.T) {
 			c := b.h.CronJobs[0].V
 			c.Deleted = true
 			add(b, &b.h.CronJobs, 790, c)
-		}, want: results{"cron.missed": "pass: 0 missed of 13 slots"}},
+		}, want: results{"cron.missed": "fail: 6 slots were missed", "cron.start-latency": "fail: p99 never started"}},
+		{name: "deleted and made again", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 780, 1)
+			c := b.h.CronJobs[0].V
+			c.Deleted = true
+			add(b, &b.h.CronJobs, 790, c)
+			c.Deleted, c.UID, c.Created = false, "uid-b", wall(905)
+			add(b, &b.h.CronJobs, 905, c)
+			b.minutes("b", 1140, 1, 60, 120, 180, 240, 300, 360, 420, 480, 540, 600, 660, 720, 780, 840, 900)
+		}, want: results{"cron.missed": "fail: 2 slots were missed"}},
+		{name: "twice, of a moment between two specs", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1).job("a", 300, 50, nil)
+			c := b.h.CronJobs[0].V
+			c.Policy = "Replace"
+			add(b, &b.h.CronJobs, 299.5, c)
+		}, want: results{"cron.duplicate": "fail: 1 Job was made for a slot more than once"}},
 		{name: "missed, Forbid, lawful", make: func(b *book) {
 			b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Policy = "Forbid" }).minutes("a", 1200, 1, 540, 600)
 			b.job("a", 540, 118, nil)

@@ -56,13 +56,24 @@ func parseSchedule(c history.CronJob) (cron.Schedule, error) {
 // and joins what became of each. A spec counts from the moment it was seen
 // (the first one: from the creation of the CronJob) to the next one; a slot
 // within a second of such a change is left out, because nobody can say which
-// spec it belongs to. unsure counts those.
+// spec it belongs to. unsure counts those. Nothing in a run takes a CronJob away,
+// so that one that is gone still owes its slots, until another has its name.
 func Slots(h *history.History, until time.Duration) (slots []Slot, unsure int, err error) {
 	specs := map[string][]history.Timed[history.CronJob]{}
 	var order []string
+	heir := map[string]time.Time{} // of a CronJob: since when another has its name
+	name := map[[2]string]string{} // the CronJob that has a name
 	for _, c := range h.CronJobs {
+		if c.V.Deleted {
+			continue
+		}
 		if _, ok := specs[c.V.UID]; !ok {
 			order = append(order, c.V.UID)
+			key := [2]string{c.V.Namespace, c.V.Name}
+			if before, ok := name[key]; ok {
+				heir[before] = c.V.Created
+			}
+			name[key] = c.V.UID
 		}
 		if n := len(specs[c.V.UID]); n == 0 || specs[c.V.UID][n-1].V != c.V {
 			specs[c.V.UID] = append(specs[c.V.UID], c)
@@ -71,7 +82,7 @@ func Slots(h *history.History, until time.Duration) (slots []Slot, unsure int, e
 	for _, uid := range order {
 		list := specs[uid]
 		for i, c := range list {
-			if c.V.Deleted || c.V.Suspended {
+			if c.V.Suspended {
 				continue
 			}
 			from := c.V.Created
@@ -81,6 +92,9 @@ func Slots(h *history.History, until time.Duration) (slots []Slot, unsure int, e
 			to, last := h.Run.Began.Add(until), true
 			if i+1 < len(list) && list[i+1].At < until {
 				to, last = h.Run.Began.Add(list[i+1].At), false
+			}
+			if at, ok := heir[uid]; ok && at.Before(to) {
+				to, last = at, false
 			}
 			schedule, err := parseSchedule(c.V)
 			if err != nil {
