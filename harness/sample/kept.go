@@ -63,7 +63,8 @@ type kept struct {
 	history.Kept
 	cli *clientv3.Client
 	// at is the revision of the member's answer.
-	at int64
+	at      int64
+	hashErr error
 }
 
 // look reads all canaries from the member. The read is linearizable: the member
@@ -77,6 +78,7 @@ func (k *kept) look(ctx context.Context, prefix string, acked map[string]ack) {
 		return
 	}
 	k.at = resp.Header.Revision
+	k.Revision = k.at // until it is hashed at another
 	created := make(map[string]int64, len(resp.Kvs))
 	for _, kv := range resp.Kvs {
 		created[string(kv.Key)] = kv.CreateRevision
@@ -115,20 +117,22 @@ func hashes(ctx context.Context, all []*kept) {
 	if len(asked) == 0 {
 		return
 	}
-	var err error
 	for range hashTries {
-		if err = hashesOnce(ctx, asked); err == nil || ctx.Err() != nil {
+		err := hashesOnce(ctx, asked)
+		if err == nil || ctx.Err() != nil {
 			break
 		}
 	}
-	if err != nil {
-		for _, k := range asked {
-			k.Err = short("hash of the key space: " + err.Error())
+	for _, k := range asked {
+		if k.hashErr != nil {
+			k.Hash, k.Revision = 0, k.at
+			k.Err = short("hash of the key space: " + k.hashErr.Error())
 		}
 	}
 }
 
-// hashesOnce uses the lowest revision that all members have.
+// hashesOnce uses the lowest revision that all members have. Each member has its
+// own hashErr: what the others answered can be compared all the same.
 func hashesOnce(ctx context.Context, asked []*kept) error {
 	ctx, cancel := context.WithTimeout(ctx, keptFor)
 	defer cancel()
@@ -136,20 +140,26 @@ func hashesOnce(ctx context.Context, asked []*kept) error {
 	for _, k := range asked {
 		revision = min(revision, k.at)
 	}
-	var compacted int64
-	for i, k := range asked {
+	compacted := map[int64]int{} // how many members have compacted up to there
+	var errs []error
+	for _, k := range asked {
 		// clientv3's own HashKV makes a connection for each call.
 		resp, err := etcdserverpb.NewMaintenanceClient(k.cli.ActiveConnection()).HashKV(ctx, &etcdserverpb.HashKVRequest{Revision: revision})
-		if err != nil {
-			return fmt.Errorf("%s at revision %d: %w", k.Member, revision, err)
+		if k.hashErr = err; err != nil {
+			k.hashErr = fmt.Errorf("%s at revision %d: %w", k.Member, revision, err)
+			errs = append(errs, k.hashErr)
+			continue
 		}
-		if i == 0 {
-			compacted = resp.CompactRevision
-		}
-		if resp.CompactRevision != compacted {
-			return fmt.Errorf("%s at revision %d: %w", k.Member, revision, errMoved)
-		}
+		compacted[resp.CompactRevision]++
 		k.Revision, k.Hash = revision, resp.Hash
 	}
-	return nil
+	if len(compacted) > 1 {
+		for _, k := range asked {
+			if k.hashErr == nil {
+				k.hashErr = fmt.Errorf("%s at revision %d: %w", k.Member, revision, errMoved)
+				errs = append(errs, k.hashErr)
+			}
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -80,17 +80,21 @@ func (c *WritesKept) Check(h *history.History) []Result {
 	var hashes []history.Timed[history.Kept]
 	for _, m := range slices.Sorted(maps.Keys(last)) {
 		k := last[m].V
-		if k.Err != "" {
-			g.doubt("member %s could not be read: %s", m, k.Err)
-			continue
-		}
-		if len(k.Missing) > 0 {
+		if len(k.Missing) > 0 { // whatever went wrong afterwards
 			g.fail("%s not on member %s: %s", count(max(len(k.Missing), acked-k.Read), "acknowledged write is", "acknowledged writes are"), m, some(k.Missing))
 			most = max(most, acked-k.Read)
 			for _, key := range k.Missing {
 				lost[key] = true
 			}
-		} else if k.Read < acked {
+		}
+		if k.Err != "" {
+			g.doubt("member %s could not be read: %s", m, k.Err)
+			if k.Revision > 0 && k.Revision < newest {
+				g.fail("member %s is at revision %d, behind %d, which was acknowledged", m, k.Revision, newest)
+			}
+			continue
+		}
+		if len(k.Missing) == 0 && k.Read < acked {
 			g.doubt("only %d of %d acknowledged writes were looked for on member %s", k.Read, acked, m)
 		}
 		switch {

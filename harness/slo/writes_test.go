@@ -52,6 +52,12 @@ func TestWritesKept(t *testing.T) {
 				*k = history.Kept{Member: "cp2", Err: "no route"}
 			}
 		}, want: Inconclusive, reason: "member cp2 could not be read: no route"},
+		{name: "lost on a member whose hash failed", change: func(k *history.Kept) {
+			if k.Member == "cp1" {
+				k.Read, k.Missing, k.Hash, k.Err = 118, []string{"k1", "k7"}, 0, "hash of the key space: timeout"
+			}
+		}, want: Fail, reason: "2 acknowledged writes are not on member cp1: k1, k7; member cp1 could not be read: hash of the key space", lost: 2},
+		{name: "behind, and the hash failed", change: func(k *history.Kept) { k.Revision, k.Hash, k.Err = 1100, 0, "hash: timeout" }, want: Fail, reason: "member cp0 is at revision 1100, behind 1120"},
 		{name: "different data", change: func(k *history.Kept) {
 			if k.Member == "cp2" {
 				k.Hash = 78
