@@ -431,9 +431,11 @@ func (b *books) controlled(p *pod, ended time.Duration) (cause, why string) {
 	case before > budget.Desired:
 		return CauseController, "its owner was scaled down"
 	}
+	// Only its own ReplicaSet's: in a rollout there is one too many for a moment,
+	// but of two ReplicaSets.
 	alive := 0
 	for _, q := range b.pods {
-		if q.Namespace == p.Namespace && ownedBy(q.Owner, budget.Owner) && q.first <= ended && (q.ended() == 0 || q.ended() >= ended) && q.failed == 0 {
+		if q.Namespace == p.Namespace && q.Owner == p.Owner && q.first <= ended && (q.ended() == 0 || q.ended() >= ended) && q.failed == 0 {
 			alive++
 		}
 	}

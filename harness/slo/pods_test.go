@@ -193,6 +193,12 @@ func TestLedgerCauses(t *testing.T) {
 			b.pod(50, rs, "q", "w1")
 			b.audit(100, "replicaset-controller", "delete", "", "p")
 		}, CauseController, "2 pods were there, 1 wanted"},
+		{"a rollout of a Deployment that nobody declared", func(b *book) {
+			b.budget(1, "ReplicaSet/web-00", 1, 1)
+			b.pod(2, rs, "p", "w0").delete(100, "")
+			b.pod(50, "ReplicaSet/web-00-new", "q", "w1")
+			b.audit(100, "replicaset-controller", "delete", "", "p")
+		}, CauseUnknown, "a rollout that nobody declared"},
 		{"owner deleted", func(b *book) {
 			add(b, &b.h.Budgets, 1, history.Budget{Namespace: "ns", Owner: "StatefulSet/store-00", Desired: 1, Deleted: true})
 			b.pod(2, ss, "p", "w0").delete(100, "")
