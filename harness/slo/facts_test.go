@@ -97,6 +97,12 @@ func TestFaults(t *testing.T) {
 				t.Errorf("%+v", f)
 			}
 		}},
+		{"lost and never back", func(b *book) {
+			b.inject("f", path, "w0", "requested", 20, "armed", 20, "injected", 20, "proven", 21, "lost", 23, "healing", 28, "healed", 28, "gone", 29)
+		}, Inconclusive, "its effect was lost and did not come back: for the last 5.00 s nothing was broken", nil},
+		{"lost at the end", func(b *book) {
+			b.inject("f", path, "w0", "requested", 20, "armed", 20, "injected", 20, "proven", 21, "lost", 27, "healing", 28, "healed", 28, "gone", 29)
+		}, Pass, "", nil},
 		{"the cluster heals it", func(b *book) { b.inject("f", path, "w0", "requested", 20, "armed", 20, "proven", 21, "gone", 25) }, Pass, "", func(t *testing.T, f FaultFact) {
 			t.Helper()
 			if f.OverlapMs != 4000 || f.HealMs != 4000 || f.HealedAt != nil {

@@ -50,8 +50,8 @@ type FaultFact struct {
 	Error string `json:"error,omitempty"`
 	// Lost counts how often the effect vanished while it should have been there.
 	Lost int `json:"lost,omitempty"`
-	// Verdict: inconclusive if it was not proven, did not overlap its phase or
-	// was not seen to be gone; fail if it could not be undone. Reason says so.
+	// Verdict: inconclusive if it was not proven, did not overlap its phase, was
+	// lost for good before its end or not seen to be gone; fail if it could not be undone. Reason says so.
 	Verdict Verdict `json:"verdict"`
 	Reason  string  `json:"reason,omitempty"`
 
@@ -84,6 +84,13 @@ func life(h *history.History, steps []history.Timed[history.Injection], phases [
 	var skipped, unproven bool
 	var why string // of what is said in the verdict
 	since := time.Duration(-1)
+	missing := time.Duration(-1) // since when the effect is lost
+	var away time.Duration       // how long it was when it should have ended
+	ends := func(at time.Duration) {
+		if missing >= 0 {
+			away, missing = at-missing, -1
+		}
+	}
 	stop := func(at time.Duration) {
 		if since >= 0 {
 			f.effect = append(f.effect, span{since, max(at, since)})
@@ -127,15 +134,19 @@ func life(h *history.History, steps []history.Timed[history.Injection], phases [
 			if since < 0 {
 				since = at
 			}
+			missing = -1
 		case "lost":
 			f.Lost++
 			stop(at)
+			missing = at
 		case "healing":
+			ends(at)
 			undoing = &at
 		case "healed":
 			stop(at)
 			f.HealedAt = ms(at)
 		case "gone":
+			ends(at)
 			stop(at)
 			gone = &at
 		case "unproven":
@@ -146,6 +157,7 @@ func life(h *history.History, steps []history.Timed[history.Injection], phases [
 			why = v.Error
 		}
 	}
+	ends(end)
 	stop(end)
 	if acted == nil {
 		acted = proven
@@ -191,6 +203,8 @@ func life(h *history.History, steps []history.Timed[history.Injection], phases [
 		f.Reason = fmt.Sprintf("its phase %s is not in the record", f.Phase)
 	case f.Phase != "" && overlap <= 0:
 		f.Reason = fmt.Sprintf("it was proven at %s, at no moment of %s", clock(*proven), f.Phase)
+	case away > lossSlack:
+		f.Reason = fmt.Sprintf("its effect was lost and did not come back: for the last %s nothing was broken", length(away))
 	case gone == nil:
 		f.Reason = "it was not seen to be gone"
 	default:
@@ -198,6 +212,10 @@ func life(h *history.History, steps []history.Timed[history.Injection], phases [
 	}
 	return f
 }
+
+// lossSlack is how long before its end a fault's effect may be lost: what is
+// noticed within a second and could not be made again.
+const lossSlack = 2 * time.Second
 
 // said is a reason that may be missing.
 func said(text string) string {
