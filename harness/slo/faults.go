@@ -57,6 +57,7 @@ type FaultFact struct {
 
 	effect []span // in which it was proven
 	acting span   // from the start of the injection to proven gone
+	count  int    // of its parameters: how many on each target; 0: all
 }
 
 // Faults tells the life of each injection, in the order of their requests.
@@ -114,6 +115,9 @@ func life(h *history.History, steps []history.Timed[history.Injection], phases [
 		}
 		if v.Error != "" {
 			f.Error = v.Error
+		}
+		if n, ok := v.Params["count"].(float64); ok { // as JSON has it
+			f.count = int(n)
 		}
 		switch v.State {
 		case "requested":

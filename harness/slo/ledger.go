@@ -1,7 +1,9 @@
 package slo
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +28,7 @@ const (
 	CauseGC         = "pod gc"          // its node is gone
 	CausePreemption = "preemption"      // the scheduler needed the room
 	CauseKubelet    = "node pressure"   // the kubelet ended it: pressure, shutdown
+	CauseFault      = "fault"           // a fault of the run that evicts pods
 	CauseUnknown    = "unexplained"     // none of these
 	CauseUnseen     = "cannot be known" // the record lacks what would say it
 )
@@ -96,13 +99,15 @@ type books struct {
 	jobs       map[string][]history.Timed[history.Job]   // by UID
 	nodes      map[string][]history.Timed[history.Node]  // by name
 	policies   map[string]string                         // of CronJobs, by UID
+	evictions  map[string]int                            // pods that a fault evicted, by its name and node
+	away       []downtime                                // of API servers; nil until it is asked for
 }
 
 func newBooks(h *history.History, toleration time.Duration) *books {
 	b := &books{
 		h: h, around: look(h), stop: stopped(h), toleration: toleration,
 		audits: map[string][]history.Timed[history.Audit]{}, jobs: map[string][]history.Timed[history.Job]{},
-		nodes: map[string][]history.Timed[history.Node]{}, policies: map[string]string{},
+		nodes: map[string][]history.Timed[history.Node]{}, policies: map[string]string{}, evictions: map[string]int{},
 	}
 	by := map[string]*pod{}
 	for _, e := range h.Pods {
@@ -266,6 +271,9 @@ func (b *books) cause(p *pod, ended time.Duration) (cause, by, why string) {
 		if len(b.h.Audits) == 0 {
 			return CauseUnseen, "", "no audit log is in the record"
 		}
+		if place := b.serverAway(span{b.askedAt(p) - auditSlack, b.askedAt(p) + auditSlack}); place != "" {
+			return CauseUnseen, "", fmt.Sprintf("no audit line says who deleted it, and the API server of %s was down: it may have taken the line with it", place)
+		}
 		return CauseUnknown, "", "no audit line says who deleted it"
 	}
 	cause, why = b.deleted(p, ended, line.V)
@@ -336,7 +344,64 @@ func (b *books) evicted(p *pod, ended time.Duration) (cause, why string) {
 	if onNode(b.around.phases, p.Node, b.askedAt(p), watchSlack) || onNode(b.around.phases, p.Node, ended, watchSlack) {
 		return CauseDrain, ""
 	}
+	if name := b.evictedBy(p); name != "" {
+		return CauseFault, "evicted by " + name
+	}
 	return CauseUnknown, fmt.Sprintf("evicted while no phase of the upgrade of %s was open", p.Node)
+}
+
+// evictionFault is the fault that evicts pods by itself.
+const evictionFault = "pod.evict"
+
+// evictedBy names the fault that evicted a pod: it acted on the pod's node at
+// the time and has not had all its victims there yet.
+func (b *books) evictedBy(p *pod) string {
+	at := b.askedAt(p)
+	for _, f := range b.around.faults {
+		if f.Fault != evictionFault || !f.hits(p.Node, span{at - watchSlack, at + watchSlack}) {
+			continue
+		}
+		key := f.Name + " " + p.Node
+		if f.count > 0 && b.evictions[key] >= f.count {
+			continue
+		}
+		b.evictions[key]++
+		return f.Name
+	}
+	return ""
+}
+
+// downtime is when the API server of a node did not answer.
+type downtime struct {
+	span
+	place string
+}
+
+// serverAway says which API server was down at some moment of a span: one that
+// is killed takes its last audit lines with it, and those of requests under way.
+func (b *books) serverAway(in span) string {
+	if b.away == nil {
+		b.away = []downtime{}
+		places := map[string]string{}
+		for _, n := range b.h.Nodes {
+			places[n.V.Name] = n.V.Place
+		}
+		for _, id := range slices.Sorted(maps.Keys(b.h.Series)) {
+			s := b.h.Series[id]
+			if s.Verb != "read" || s.Endpoint == endpointLB {
+				continue
+			}
+			for _, o := range outages(b.h, id, rules{late: lateBound}) {
+				b.away = append(b.away, downtime{span{o.LastGood, o.FirstGood}, cmp.Or(places[s.Endpoint], s.Endpoint)})
+			}
+		}
+	}
+	for _, d := range b.away {
+		if d.touches(in) {
+			return d.place
+		}
+	}
+	return ""
 }
 
 // tainted: lawful when a NoExecute taint that the pod tolerates only for a time

@@ -72,6 +72,16 @@ func (b *book) audit(at float64, user, verb, sub, name string) *book {
 	})
 }
 
+// evicts is a fault that evicts pods of a node.
+func (b *book) evicts(id, node string, count, from, to float64) *book {
+	n := len(b.h.Injections)
+	b.inject(id, "", node, "requested", from, "armed", from, "proven", to, "gone", to)
+	for i := range b.h.Injections[n:] {
+		b.h.Injections[n+i].V.Fault, b.h.Injections[n+i].V.Params = "pod.evict", map[string]any{"count": float64(count)}
+	}
+	return b
+}
+
 func (b *book) budget(at float64, owner string, desired, least int32) *book {
 	return add(b, &b.h.Budgets, at, history.Budget{Namespace: "ns", Owner: owner, Desired: desired, MinAvailable: least})
 }
@@ -126,6 +136,31 @@ func TestLedgerCauses(t *testing.T) {
 		}, CauseDrain, ""},
 		{"evicted from another node", func(b *book) { drain(b); b.pod(2, rs, "p", "w1").delete(100, "EvictionByEvictionAPI") }, CauseUnknown, "evicted while no phase of the upgrade of w1 was open"},
 		{"evicted later", func(b *book) { drain(b); b.pod(2, rs, "p", "w0").delete(140, "EvictionByEvictionAPI") }, CauseUnknown, "evicted while no phase"},
+		{"evicted by a fault", func(b *book) {
+			b.evicts("away", "w0", 1, 95, 105)
+			b.pod(2, rs, "p", "w0").delete(100, "EvictionByEvictionAPI")
+		}, CauseFault, "evicted by away"},
+		{"evicted by a fault that had its victim already", func(b *book) {
+			b.evicts("away", "w0", 1, 95, 105)
+			b.pod(1, rs, "q", "w0").delete(99, "EvictionByEvictionAPI")
+			b.pod(2, rs, "p", "w0").delete(100, "EvictionByEvictionAPI")
+		}, CauseUnknown, "evicted while no phase"},
+		{"evicted, a fault evicted on another node", func(b *book) {
+			b.evicts("away", "w1", 1, 95, 105)
+			b.pod(2, rs, "p", "w0").delete(100, "EvictionByEvictionAPI")
+		}, CauseUnknown, "evicted while no phase"},
+		{"evicted, a fault of another kind was there", func(b *book) {
+			b.fault("cut", "", "w0", 95, 105)
+			b.pod(2, rs, "p", "w0").delete(100, "EvictionByEvictionAPI")
+		}, CauseUnknown, "evicted while no phase"},
+		{"no audit line, and an API server was down", func(b *book) {
+			b.audit(50, "admin", "delete", "", "other").series(1, "read", "cp1", 600, down(95, 102))
+			b.pod(2, rs, "p", "w0").delete(100, "")
+		}, CauseUnseen, "the API server of control-plane[1] was down"},
+		{"no audit line, and an API server was down before", func(b *book) {
+			b.audit(50, "admin", "delete", "", "other").series(1, "read", "cp1", 600, down(80, 90))
+			b.pod(2, rs, "p", "w0").delete(100, "")
+		}, CauseUnknown, "no audit line says who"},
 		{"taint, toleration used up", func(b *book) { taint(50, 400)(b); b.pod(2, rs, "p", "w0").delete(351, "DeletionByTaintManager") }, CauseTaint, "the taint was on w0 for 5m1s"},
 		{"taint, by the audit log", func(b *book) {
 			taint(50, 400)(b)
