@@ -96,12 +96,12 @@ func (h healer) journal(ctx context.Context, journal string) (Report, error) {
 		}
 	}
 	// Who took it over before us heals just now, if it is there still.
-	if alive, err := c.Holder.Alive(); err != nil {
+	if busy, err := c.Holder.Busy(); err != nil {
 		return Report{Run: c.Holder.Run}, err
-	} else if alive {
+	} else if busy {
 		h.say("run %s: its journal is with another process (%s, %s), which heals; waiting for it", c.Holder.Run, c.Holder.As, c.Holder.Process)
 	}
-	j, err := takeOver(ctx, journal, "heal", "asked to")
+	j, err := takeOver(ctx, journal, asHeal, "asked to")
 	if err != nil {
 		return Report{Run: c.Holder.Run}, err
 	}

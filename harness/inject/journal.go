@@ -66,6 +66,16 @@ func (h Holder) Alive() (bool, error) {
 	return true, p.Close()
 }
 
+// Busy says whether the holder may be at work with the journal just now: it is
+// there, and is no heal of this very process, which is over.
+func (h Holder) Busy() (bool, error) {
+	alive, err := h.Alive()
+	return alive && (h.As != asHeal || h.Process.PID != os.Getpid()), err
+}
+
+// asHeal is the As of `gameday heal`.
+const asHeal = "heal"
+
 // Intent is what is about to be done.
 type Intent struct {
 	Fault  string         `json:"fault"`
@@ -548,7 +558,7 @@ func Leftovers() ([]Left, error) {
 		}
 		open, alive := c.Open(), false
 		if err == nil && len(open) > 0 {
-			alive, err = c.Holder.Alive()
+			alive, err = c.Holder.Busy()
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("run %s: %w", f.Run, err))

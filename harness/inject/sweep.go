@@ -69,7 +69,7 @@ func Sweep(ctx context.Context, c clusters.Cluster, say clusters.Say) error {
 		if err != nil {
 			return err
 		}
-		alive, err := j.Holder.Alive()
+		alive, err := j.Holder.Busy()
 		if err != nil {
 			return err
 		}

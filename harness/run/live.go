@@ -57,11 +57,11 @@ func Live(cluster string) (string, error) {
 		if err != nil {
 			continue // heal tells of it; the lock below does not need it
 		}
-		alive, err := c.Holder.Alive()
+		busy, err := c.Holder.Busy()
 		if err != nil {
 			return "", err
 		}
-		if alive {
+		if busy {
 			return fmt.Sprintf("run %s (%s, %s)", c.Holder.Run, c.Holder.As, c.Holder.Process), nil
 		}
 	}

@@ -1,9 +1,15 @@
 package run
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"gameday/clusters"
 	"gameday/harness/inject"
 )
 
@@ -58,5 +64,31 @@ func TestLive(t *testing.T) {
 	}
 	if got := who(); got != "" {
 		t.Errorf("its journal is closed: %q", got)
+	}
+	// What could not be healed by us does not keep us from deleting its cluster.
+	path := filepath.Join(t.TempDir(), "journal.jsonl")
+	text := `{"seq":1,"holder":{"run":"dead","provider":"fake","cluster":"gd-r","as":"harness","process":{"pid":1,"startTime":1,"bootID":"another"}}}
+{"seq":2,"injection":"a","state":"armed","intent":{"fault":"no.such"}}
+`
+	index := filepath.Join(os.Getenv("XDG_STATE_HOME"), "gameday", "open", "dead")
+	if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), os.WriteFile(index, []byte(path+"\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	open := func(context.Context, string, string) (clusters.Cluster, error) { return fakeCluster{}, nil }
+	for range 2 {
+		reports, err := inject.HealDead(t.Context(), open, func(format string, args ...any) {
+			if s := fmt.Sprintf(format, args...); strings.Contains(s, "waiting") {
+				t.Errorf("it waits for itself: %s", s)
+			}
+		})
+		if err != nil || len(reports) != 1 || len(reports[0].Stuck) != 1 {
+			t.Errorf("%v, %v", reports, err)
+		}
+		if got := who(); got != "" {
+			t.Errorf("our own heal uses it: %q", got)
+		}
+		if left, err := inject.Leftovers(); err != nil || len(left) != 1 {
+			t.Errorf("left: %v, %v", left, err)
+		}
 	}
 }

@@ -170,7 +170,8 @@ func (r *runner) run(ctx context.Context) (err error) {
 		return err
 	}
 	err = r.underLoad(ctx, targets)
-	return errors.Join(err, r.collect(ctx))
+	r.collect(ctx)
+	return err
 }
 
 // create makes the cluster, and the guard that heals it if this process dies.
@@ -396,13 +397,12 @@ func (r *runner) finish(ctx context.Context) error {
 }
 
 // collect gathers the logs. Its failure is told and hides nothing.
-func (r *runner) collect(ctx context.Context) error {
+func (r *runner) collect(ctx context.Context) {
 	dir := filepath.Join(r.cfg.Dir, "logs")
 	err := r.stage(context.WithoutCancel(ctx), "collect", plan.BoundCollect, func(ctx context.Context) (string, error) { return dir, r.cluster.Collect(ctx, dir) })
 	if err != nil {
 		r.rec.Add(history.Event{Finding: &history.Finding{Level: "note", What: "some logs could not be collected", Evidence: oneLine(err)}})
 	}
-	return nil
 }
 
 // remove deletes the cluster, unless it is to be kept or a fault is stuck in it.
