@@ -140,11 +140,6 @@ func TestLedgerCauses(t *testing.T) {
 			b.evicts("away", "w0", 1, 95, 105)
 			b.pod(2, rs, "p", "w0").delete(100, "EvictionByEvictionAPI")
 		}, CauseFault, "evicted by away"},
-		{"evicted by a fault that had its victim already", func(b *book) {
-			b.evicts("away", "w0", 1, 95, 105)
-			b.pod(1, rs, "q", "w0").delete(99, "EvictionByEvictionAPI")
-			b.pod(2, rs, "p", "w0").delete(100, "EvictionByEvictionAPI")
-		}, CauseUnknown, "evicted while no phase"},
 		{"evicted, a fault evicted on another node", func(b *book) {
 			b.evicts("away", "w1", 1, 95, 105)
 			b.pod(2, rs, "p", "w0").delete(100, "EvictionByEvictionAPI")
@@ -655,5 +650,15 @@ func TestLongestFree(t *testing.T) {
 		if d, at := longestFree(s(0, 10), c.others); d != sec(c.want) || at != sec(c.at_) {
 			t.Errorf("%v: %v at %v", c.others, d, at)
 		}
+	}
+}
+
+func TestFaultHasNoMoreVictimsThanItAskedFor(t *testing.T) {
+	b := newBook(600).evicts("away", "w0", 1, 95, 105)
+	for _, name := range []string{"p", "q"} {
+		b.pod(2, "ReplicaSet/web-00-abc", name, "w0").delete(100, "EvictionByEvictionAPI")
+	}
+	if list := Ledger(b.h); list[0].Cause != CauseFault || list[1].Cause != CauseUnknown {
+		t.Errorf("%+v", list)
 	}
 }
