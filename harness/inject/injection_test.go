@@ -27,14 +27,14 @@ func TestLife(t *testing.T) {
 		i, r := newTestInjection(t, j, "a", f)
 		f.do = func(call string) {
 			// The intent is on disk before anything is done.
-			if call == "inject" && openIDs(t, j.Path())["a"] != Armed {
-				t.Errorf("inject was called, but the journal says %v", openIDs(t, j.Path()))
+			if call == "inject" && openIDs(t, j.path)["a"] != Armed {
+				t.Errorf("inject was called, but the journal says %v", openIDs(t, j.path))
 			}
 		}
 		if err := i.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := openIDs(t, j.Path())["a"]; got != Active || i.State() != Active {
+		if got := openIDs(t, j.path)["a"]; got != Active || i.State() != Active {
 			t.Errorf("after Start: %s, journal %s", i.State(), got)
 		}
 		window, cancel := context.WithTimeout(t.Context(), 40*time.Second)
@@ -48,8 +48,8 @@ func TestLife(t *testing.T) {
 		if err := i.Stop(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if f.broken() || len(openIDs(t, j.Path())) != 0 || i.State() != Healed {
-			t.Errorf("after Stop: broken %v, open %v, state %s", f.broken(), openIDs(t, j.Path()), i.State())
+		if f.broken() || len(openIDs(t, j.path)) != 0 || i.State() != Healed {
+			t.Errorf("after Stop: broken %v, open %v, state %s", f.broken(), openIDs(t, j.path), i.State())
 		}
 		want := []string{"requested", "armed", "injected", "proven", "reproven", "reproven", "healing", "healed", "gone"}
 		if diff := cmp.Diff(want, r.states()); diff != "" {
@@ -195,7 +195,7 @@ func TestUnprovenIsHealed(t *testing.T) {
 				if err := i.Start(t.Context()); !errors.Is(err, tc.want) {
 					t.Errorf("Start: got %v, want %v", err, tc.want)
 				}
-				if f.count("heal") == 0 || f.broken() || i.State() != Healed || len(openIDs(t, j.Path())) != 0 {
+				if f.count("heal") == 0 || f.broken() || i.State() != Healed || len(openIDs(t, j.path)) != 0 {
 					t.Errorf("heals %d, broken %v, state %s", f.count("heal"), f.broken(), i.State())
 				}
 				states := strings.Join(r.states(), " ")
@@ -309,11 +309,11 @@ func TestStuckIsTriedAgain(t *testing.T) {
 		if took := time.Since(began); took < 20*time.Second || took > 21*time.Second || f.count("heal") < 10 {
 			t.Errorf("gave up after %v and %d tries", took, f.count("heal"))
 		}
-		if got := openIDs(t, j.Path())["a"]; got != Stuck {
+		if got := openIDs(t, j.path)["a"]; got != Stuck {
 			t.Errorf("journal: %q", got)
 		}
 		f.fail = nil
-		if err := i.Stop(t.Context()); err != nil || i.State() != Healed || len(openIDs(t, j.Path())) != 0 {
+		if err := i.Stop(t.Context()); err != nil || i.State() != Healed || len(openIDs(t, j.path)) != 0 {
 			t.Errorf("second try: %v, %s", err, i.State())
 		}
 		want := []string{"requested", "armed", "injected", "proven", "healing", "stuck", "healing", "healed", "gone"}
@@ -358,7 +358,7 @@ func TestTakenOver(t *testing.T) {
 		if err := i.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		taken, err := takeOver(t.Context(), j.Path(), "guard", "test")
+		taken, err := takeOver(t.Context(), j.path, "guard", "test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -444,7 +444,7 @@ func TestRandomWalk(t *testing.T) {
 		// What is wrong for good, as long as it is; all else is transient.
 		var refuses, blind, unhealable atomic.Bool
 		fresh := func(n int) {
-			path := j.Path()
+			path := j.path
 			f = &fakeFault{File: filepath.Join(t.TempDir(), "broken")}
 			rng := rand.New(rand.NewPCG(3, uint64(n))) // its own, as it is used by other goroutines
 			f.fail = func(call string) error {
@@ -551,12 +551,12 @@ func TestRandomWalk(t *testing.T) {
 			}
 			switch model {
 			case Healed:
-				if f.broken() || openIDs(t, j.Path())[i.cfg.ID] != "" {
-					t.Fatalf("step %d: healed, but broken %v, journal %v", n, f.broken(), openIDs(t, j.Path()))
+				if f.broken() || openIDs(t, j.path)[i.cfg.ID] != "" {
+					t.Fatalf("step %d: healed, but broken %v, journal %v", n, f.broken(), openIDs(t, j.path))
 				}
 			case Stuck:
-				if f.count("inject") == 0 || openIDs(t, j.Path())[i.cfg.ID] != Stuck {
-					t.Fatalf("step %d: stuck, journal %v", n, openIDs(t, j.Path()))
+				if f.count("inject") == 0 || openIDs(t, j.path)[i.cfg.ID] != Stuck {
+					t.Fatalf("step %d: stuck, journal %v", n, openIDs(t, j.path))
 				}
 			}
 			seen[op+" "+string(was)]++

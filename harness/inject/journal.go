@@ -297,9 +297,6 @@ func takeOver(ctx context.Context, path, as, why string) (*Journal, error) {
 	return j, nil
 }
 
-// Path of the file.
-func (j *Journal) Path() string { return j.path }
-
 // act runs fn while nobody can take the journal over. It does not run it if
 // somebody has.
 func (j *Journal) act(ctx context.Context, fn func() error) error {

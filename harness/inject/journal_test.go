@@ -32,7 +32,7 @@ func TestJournalSurvives(t *testing.T) {
 	if ok, err := n.Load(&got); !ok || err != nil || got != 2 {
 		t.Errorf("notes: %d, %v, %v", got, ok, err)
 	}
-	c, err := ReadJournal(j.Path())
+	c, err := ReadJournal(j.path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestTornLines(t *testing.T) {
 	if err := j.arm("a", Intent{Fault: "fake.break"}); err != nil {
 		t.Fatal(err)
 	}
-	whole, err := os.ReadFile(j.Path())
+	whole, err := os.ReadFile(j.path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestTornLines(t *testing.T) {
 	if err := j.arm("b", Intent{Fault: "fake.break"}); err != nil {
 		t.Fatal(err)
 	}
-	all, err := os.ReadFile(j.Path())
+	all, err := os.ReadFile(j.path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestIndex(t *testing.T) {
 		}
 		return found
 	}
-	if diff := cmp.Diff([]Found{{Run: "r", Path: j.Path()}}, list()); diff != "" {
+	if diff := cmp.Diff([]Found{{Run: "r", Path: j.path}}, list()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if err := j.arm("a", Intent{}); err != nil {
@@ -122,7 +122,7 @@ func TestIndex(t *testing.T) {
 	if err := j.Close(); err != nil || len(list()) != 1 {
 		t.Errorf("a journal with an open entry left the index: %v", err)
 	}
-	taken, err := takeOver(t.Context(), j.Path(), "heal", "test")
+	taken, err := takeOver(t.Context(), j.path, "heal", "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestWhoActsIsAlone(t *testing.T) {
 		if err := j.act(short(), func() error { return nil }); err != nil {
 			return err
 		}
-		if _, err := takeOver(short(), j.Path(), "guard", "test"); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := takeOver(short(), j.path, "guard", "test"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("taken over in the middle of an act: %v", err)
 		}
 		return nil
@@ -154,7 +154,7 @@ func TestWhoActsIsAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	taken, err := takeOver(t.Context(), j.Path(), "guard", "test")
+	taken, err := takeOver(t.Context(), j.path, "guard", "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +174,7 @@ func TestWhoActsIsAlone(t *testing.T) {
 
 func TestHealAllRefusesWhileTheRunLives(t *testing.T) {
 	j := newTestJournal(t)
-	if _, err := HealAll(t.Context(), j.Path(), openFake, t.Logf); !errors.Is(err, ErrHeld) {
+	if _, err := HealAll(t.Context(), j.path, openFake, t.Logf); !errors.Is(err, ErrHeld) {
 		t.Errorf("got %v, want ErrHeld", err)
 	}
 }
@@ -193,7 +193,7 @@ func TestHealEntries(t *testing.T) {
 	}
 	h := healer{openFake, lookupFake, t.Logf}
 	for range 2 { // safe twice
-		taken, err := takeOver(t.Context(), j.Path(), "heal", "test")
+		taken, err := takeOver(t.Context(), j.path, "heal", "test")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -208,7 +208,7 @@ func TestHealEntries(t *testing.T) {
 	if _, err := os.Stat(file); err == nil {
 		t.Error("not healed")
 	}
-	if diff := cmp.Diff(map[string]State{"b": Stuck}, openIDs(t, j.Path())); diff != "" {
+	if diff := cmp.Diff(map[string]State{"b": Stuck}, openIDs(t, j.path)); diff != "" {
 		t.Errorf("open (-want +got):\n%s", diff)
 	}
 }
@@ -222,7 +222,7 @@ func TestHealWithoutCluster(t *testing.T) {
 	if err := errors.Join(j.arm("a", Intent{Fault: "fake.break"}), j.Close()); err != nil {
 		t.Fatal(err)
 	}
-	taken, err := takeOver(t.Context(), j.Path(), "heal", "test")
+	taken, err := takeOver(t.Context(), j.path, "heal", "test")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestHealDead(t *testing.T) {
 		t.Errorf("%v, %v", reports, err)
 	}
 	found, err := OpenJournals()
-	if err != nil || len(found) != 1 || found[0].Path != j.Path() {
+	if err != nil || len(found) != 1 || found[0].Path != j.path {
 		t.Errorf("index: %v, %v", found, err)
 	}
 }

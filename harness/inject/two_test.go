@@ -76,7 +76,7 @@ func TestOneNameForTwoRuns(t *testing.T) {
 		t.Errorf("a second run took the name of one that is alive: %v", err)
 	}
 	found, err := OpenJournals()
-	if err != nil || len(found) != 1 || found[0].Path != j.Path() {
+	if err != nil || len(found) != 1 || found[0].Path != j.path {
 		t.Errorf("index: %v, %v", found, err)
 	}
 	// One that takes itself out takes nobody else out.
