@@ -22,6 +22,7 @@ func Catalogue() []Kind {
 		podKill,
 		podEvict,
 		pdbBlock,
+		imagePullFail,
 		apiserverBadCert,
 		apiserverOverload,
 		cpuSteal,
