@@ -39,7 +39,10 @@ func lower(ctx context.Context, env Env, r cgroup.Resource, set func(clusters.No
 		if err != nil {
 			return fmt.Errorf("%s: %w", n.Name(), err)
 		}
-		if i := slices.IndexFunc(notes[n.Name()], func(o cgroup.Limit) bool { return o.Folder == l.Folder }); i < 0 || !l.Marked(env.Tag) {
+		i := slices.IndexFunc(notes[n.Name()], func(o cgroup.Limit) bool { return o.Folder == l.Folder })
+		if i >= 0 && l.Marked(env.Tag) {
+			l = notes[n.Name()][i] // again: what it says now is ours
+		} else {
 			if i >= 0 { // noted, but interrupted before anything was changed
 				notes[n.Name()] = slices.Delete(notes[n.Name()], i, i+1)
 			}

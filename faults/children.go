@@ -12,6 +12,7 @@ import (
 func Children() map[string]child.Func {
 	return map[string]child.Func{
 		cgroup.Child:        cgroup.Run,
+		cgroup.HoardChild:   cgroup.RunHoard,
 		loopdisk.Child:      loopdisk.Run,
 		slowfsync.FailChild: slowfsync.RunFailing,
 		slowfsync.Child:     slowfsync.Run,

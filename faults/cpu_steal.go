@@ -60,7 +60,7 @@ func (f *CPUSteal) Describe(targets []string) []string {
 // left is how many processors a target keeps.
 func (f *CPUSteal) left() float64 { return (1 - f.Share) * float64(cgroup.Processors()) }
 
-// Inject lowers the quota. One that was lower before stays: nothing is given.
+// Inject lowers the quota. One that was lower before is an error: nothing is given.
 func (f *CPUSteal) Inject(ctx context.Context, env Env) error {
 	return lower(ctx, env, cgroup.CPU, func(_ clusters.Node, _ cgroup.Group, l cgroup.Limit) error { return l.LowerCPU(f.left()) })
 }

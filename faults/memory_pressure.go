@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"gameday/clusters"
 	"gameday/faults/mechanism/cgroup"
+	"gameday/faults/mechanism/child"
 )
 
 var memoryPressure = Kind{
@@ -17,9 +19,9 @@ var memoryPressure = Kind{
 	Rehearses: "A node whose memory is nearly used up: file pages, of programs and of etcd's database too, are thrown out and read " +
 		"again, and everything stalls before anybody is killed " +
 		"(https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/, https://docs.kernel.org/accounting/psi.html).",
-	Mechanism: "a limit on the node's control group (memory.limit_in_bytes, or memory.high) of its working set and a little more. " +
-		"The kubelet looks at the machine's memory, and reports no MemoryPressure for it",
-	Undo:        "the guard, or gameday heal, puts the noted limit back",
+	Mechanism: "a limit on the node's control group (memory.limit_in_bytes, or memory.high) of its working set and a little more, and " +
+		"a process in it that reads twice as much, over and over. The kubelet looks at the machine's memory, and reports no MemoryPressure for it",
+	Undo:        "the process ends with gameday, or at maxHold; the guard, or gameday heal, puts the noted limit back",
 	Roles:       []clusters.Role{clusters.ControlPlane, clusters.Worker},
 	Needs:       []clusters.Capability{clusters.CapCgroup},
 	Cost:        Cost{Nodes: 1},
@@ -38,6 +40,9 @@ type MemoryPressure struct {
 	// the injection. What it needs above that, with version 1 of control groups,
 	// the kernel gets by killing processes of the node.
 	Left int `yaml:"left" json:"left"`
+
+	mu      sync.Mutex
+	readers map[string]*child.Process // by node
 }
 
 // Validate implements Validator.
@@ -50,22 +55,50 @@ func (f *MemoryPressure) Validate() []error {
 
 // Describe implements Describer.
 func (f *MemoryPressure) Describe(targets []string) []string {
-	return each(targets, fmt.Sprintf("%%s: memory limit of its control group = its working set + %d MiB", f.Left))
+	return each(targets, fmt.Sprintf("%%s: memory limit of its control group = its working set + %d MiB; read %d MiB in it, over and over", f.Left, 2*f.Left))
 }
 
 // Inject lowers the limit. A second one does so from what is in use then.
 func (f *MemoryPressure) Inject(ctx context.Context, env Env) error {
-	return lower(ctx, env, cgroup.Memory, func(_ clusters.Node, g cgroup.Group, l cgroup.Limit) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.readers == nil {
+		f.readers = map[string]*child.Process{}
+	}
+	return lower(ctx, env, cgroup.Memory, func(n clusters.Node, g cgroup.Group, l cgroup.Limit) error {
+		if p := f.readers[n.Name()]; p != nil {
+			// It is in the way of the reckoning, and of a group that is gone since.
+			if err := p.Kill(ctx); err != nil {
+				return err
+			}
+			delete(f.readers, n.Name())
+		}
 		u, err := g.MemoryUse()
 		if err != nil {
 			return err
 		}
-		return l.Lower(u.WorkingSet + int64(f.Left)<<20)
+		if err := l.Lower(u.WorkingSet + int64(f.Left)<<20); err != nil {
+			return err
+		}
+		f.readers[n.Name()], err = l.Hoard(ctx, env.Tag, 2*f.Left, env.MaxHold)
+		return err
 	})
 }
 
-// Heal puts the old limits back.
-func (*MemoryPressure) Heal(_ context.Context, env Env) error { return raise(env) }
+// Heal puts the old limits back, and ends what reads there.
+func (f *MemoryPressure) Heal(ctx context.Context, env Env) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var errs []error
+	for name, p := range f.readers {
+		if err := p.Kill(ctx); err != nil { // it has nothing to undo
+			errs = append(errs, err)
+			continue
+		}
+		delete(f.readers, name)
+	}
+	return errors.Join(append(errs, raise(env))...)
+}
 
 // Prove reads twice how often the node ran into a limit and had to give pages
 // back.

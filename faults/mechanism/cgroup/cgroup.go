@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -142,22 +143,35 @@ func (l Limit) Restore(owner string) error {
 	if err := write(l.Folder, limitFile(l.Resource, l.V2), l.Old); err != nil {
 		return err
 	}
-	return RemoveMark(l.mark(owner))
+	return errors.Join(end(l.mark(owner)), RemoveMark(l.mark(owner)))
 }
 
-// RemoveMark removes an empty control group.
+// RemoveMark removes a control group. A process that has just ended may be counted a moment longer.
 func RemoveMark(dir string) error {
-	if err := unix.Rmdir(dir); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove the control group %s: %w", dir, err)
+	var err error
+	for began := time.Now(); time.Since(began) < time.Second; time.Sleep(time.Millisecond) {
+		err = unix.Rmdir(dir)
+		if err == nil || errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			break
+		}
 	}
-	return nil
+	return fmt.Errorf("remove the control group %s: %w", dir, err)
 }
 
 // cpuPeriod is short, so that what is taken away is taken evenly.
 const cpuPeriod = 20_000 // µs
 
+// ErrLower is wrapped when the old limit is lower than what is asked for: nobody is given more.
+var ErrLower = errors.New("the limit is lower already")
+
 // LowerCPU leaves the group so many processors together, as 0.5.
 func (l Limit) LowerCPU(processors float64) error {
+	if had, limited := l.processors(); limited && had < processors {
+		return fmt.Errorf("%w: %g processors, and %g are asked for", ErrLower, had, processors)
+	}
 	quota := strconv.Itoa(int(processors * cpuPeriod))
 	if l.V2 {
 		return write(l.Folder, limitFile(CPU, true), quota+" "+strconv.Itoa(cpuPeriod))
@@ -172,8 +186,22 @@ func (l Limit) LowerCPU(processors float64) error {
 	return err
 }
 
+// processors is what the old quota leaves; false: there was none.
+func (l Limit) processors() (float64, bool) {
+	quota, period := l.Old, l.OldPeriod
+	if l.V2 {
+		quota, period, _ = strings.Cut(l.Old, " ")
+	}
+	q, err := strconv.ParseFloat(quota, 64)
+	p, perr := strconv.ParseFloat(period, 64)
+	return q / p, err == nil && perr == nil && q > 0 && p > 0 // "max" and -1 are none
+}
+
 // Lower sets the limit of memory (bytes) or of processes.
 func (l Limit) Lower(to int64) error {
+	if had, err := strconv.ParseInt(l.Old, 10, 64); err == nil && had < to { // "max" is no number
+		return fmt.Errorf("%w: %d, and %d is asked for", ErrLower, had, to)
+	}
 	err := write(l.Folder, limitFile(l.Resource, l.V2), strconv.FormatInt(to, 10))
 	if errors.Is(err, unix.EBUSY) {
 		err = fmt.Errorf("so much memory is in use that cannot be taken back: leave more: %w", err)

@@ -64,6 +64,27 @@ func TestCPULimits(t *testing.T) {
 	says(t, v1, "cpu.cfs_period_us", "100000")
 }
 
+func TestNobodyIsGivenMore(t *testing.T) {
+	for name, tc := range map[string]struct {
+		l  Limit
+		do func(Limit) error
+		ok bool
+	}{
+		"cpu, none":   {Limit{Resource: CPU, Old: "-1", OldPeriod: "100000"}, func(l Limit) error { return l.LowerCPU(1) }, true},
+		"cpu, more":   {Limit{Resource: CPU, Old: "200000", OldPeriod: "100000"}, func(l Limit) error { return l.LowerCPU(1) }, true},
+		"cpu, less":   {Limit{Resource: CPU, Old: "50000", OldPeriod: "100000"}, func(l Limit) error { return l.LowerCPU(1) }, false},
+		"cpu v2 none": {Limit{Resource: CPU, V2: true, Old: "max 100000"}, func(l Limit) error { return l.LowerCPU(1) }, true},
+		"cpu v2 less": {Limit{Resource: CPU, V2: true, Old: "50000 100000"}, func(l Limit) error { return l.LowerCPU(1) }, false},
+		"pids, none":  {Limit{Resource: PIDs, Old: "max"}, func(l Limit) error { return l.Lower(10) }, true},
+		"pids, less":  {Limit{Resource: PIDs, Old: "5"}, func(l Limit) error { return l.Lower(10) }, false},
+	} {
+		tc.l.Folder = folderWith(t, map[string]string{limitFile(tc.l.Resource, tc.l.V2): "", periodFile: ""})
+		if err := tc.do(tc.l); (err == nil) != tc.ok || !tc.ok && !errors.Is(err, ErrLower) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
 func TestAccounts(t *testing.T) {
 	v1 := Group{Controllers: map[string]string{
 		"cpu":     folderWith(t, map[string]string{"cpu.cfs_quota_us": "-1", "cpu.stat": "nr_periods 5\nnr_throttled 3\n"}),
