@@ -16,6 +16,7 @@ func Catalogue() []Kind {
 		networkPartition,
 		diskSlowFsync,
 		diskFsyncError,
+		diskFull,
 		diskHang,
 		diskPowerLoss,
 		clockSkew,

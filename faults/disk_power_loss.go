@@ -59,6 +59,11 @@ func (*DiskPowerLoss) Describe(targets []string) []string {
 // Inject takes the power from all targets at the same moment, and then the manifests:
 // a kubelet that tried again and again would only be in back-off when it heals.
 func (*DiskPowerLoss) Inject(ctx context.Context, env Env) error {
+	for _, n := range env.Targets {
+		if _, err := etcdDisk(ctx, n); err != nil {
+			return err
+		}
+	}
 	var notes powerLoss
 	if ok, err := env.Notes.Load(&notes); err != nil {
 		return err

@@ -277,7 +277,7 @@ func (n *fakeNode) serve(cert tls.Certificate) {
 	etcdserverpb.RegisterClusterServer(s, &fakeMember{n: n})
 	etcdserverpb.RegisterKVServer(s, &fakeMember{n: n})
 	go func() {
-		if err := s.Serve(l); err != nil {
+		if err := s.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) { // before it began
 			n.w.t.Error(err)
 		}
 	}()
