@@ -10,6 +10,7 @@ func Catalogue() []Kind {
 		etcdStop,
 		etcdPause,
 		etcdReplace,
+		etcdLoseData,
 		etcdMoveLeader,
 		etcdDefrag,
 		etcdAlarmNospace,
