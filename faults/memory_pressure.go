@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 	"time"
 
@@ -103,16 +102,11 @@ func (f *MemoryPressure) Heal(ctx context.Context, env Env) error {
 // Prove reads twice how often the node ran into a limit and had to give pages
 // back.
 func (f *MemoryPressure) Prove(ctx context.Context, env Env) (Effect, error) {
-	var mu sync.Mutex
-	most := math.Inf(-1)
 	e, err := lookAt(ctx, env.Targets, func(ctx context.Context, n clusters.Node) (seen, error) {
 		p, err := pressed(ctx, env, n)
 		if err != nil {
 			return seen{}, err
 		}
-		mu.Lock()
-		most = max(most, float64(p.spare)/(1<<20))
-		mu.Unlock()
 		return seen{
 			broken:   p.hits > 0,
 			whole:    !p.marked && p.hits == 0,
@@ -122,7 +116,6 @@ func (f *MemoryPressure) Prove(ctx context.Context, env Env) (Effect, error) {
 	if err != nil {
 		return e, err
 	}
-	e.Asked, e.Measured, e.Unit = float64(f.Left), most, "MiB"
 	if rest := restNodes(env); e.Active && len(rest) > 0 {
 		e.Control, err = control(ctx, rest, "ran into no limit", func(ctx context.Context, n clusters.Node) error {
 			p, err := pressed(ctx, env, n)
