@@ -28,7 +28,8 @@ import (
 // diskRoot/CLUSTER/control-plane-INDEX. It is no cache, for they are in use as long
 // as the cluster is.
 const (
-	diskRoot = "/var/lib/gameday/kind"
+	diskTop  = "/var/lib/gameday"
+	diskRoot = diskTop + "/kind"
 	// diskSize is more than etcd's own limit, a database of 2 GB
 	// (https://etcd.io/docs/v3.6/dev-guide/limit/), on top of its log. The image is
 	// sparse: an empty one takes 2 MB.
@@ -108,7 +109,8 @@ func (d disk) create(ctx context.Context) error {
 	if err := os.MkdirAll(filepath.Dir(d.dir), 0o755); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(d.data(), 0o700); err != nil {
+	// Who is not root must be able to see that a cluster has none.
+	if err := errors.Join(makeFolder(filepath.Dir(d.dir), 0o755), makeFolder(d.data(), 0o700)); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(d.data(), blocker), []byte(noDisk), 0o600); err != nil {
@@ -135,6 +137,18 @@ func (d disk) create(ctx context.Context) error {
 		return err
 	}
 	return seenByDocker(d.data())
+}
+
+// makeFolder is MkdirAll beside another process that removes the disks of another
+// cluster, and the folders above with them.
+func makeFolder(path string, mode fs.FileMode) error {
+	var err error
+	for range 5 {
+		if err = os.MkdirAll(path, mode); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return err
 }
 
 const noDisk = "gameday: the disk of this etcd is not mounted\n"
@@ -253,7 +267,21 @@ func removeDisks(ctx context.Context, root, cluster string) error {
 			return fmt.Errorf("removing the disk %s: %w", d.dir, err)
 		}
 	}
-	return os.RemoveAll(filepath.Join(root, cluster))
+	if err := os.RemoveAll(filepath.Join(root, cluster)); err != nil {
+		return err
+	}
+	// With the last cluster the folders above go too.
+	for dir := root; strings.HasPrefix(dir, diskTop); dir = filepath.Dir(dir) {
+		err := os.Remove(dir)
+		switch {
+		case err == nil, errors.Is(err, fs.ErrNotExist):
+		case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST), errors.Is(err, fs.ErrPermission):
+			return nil // of others
+		default:
+			return err
+		}
+	}
+	return nil
 }
 
 // bare says that nothing is mounted at the disk's place.
