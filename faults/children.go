@@ -3,6 +3,7 @@ package faults
 import (
 	"gameday/faults/mechanism/cgroup"
 	"gameday/faults/mechanism/child"
+	"gameday/faults/mechanism/late"
 	"gameday/faults/mechanism/loopdisk"
 	"gameday/faults/mechanism/slowfsync"
 )
@@ -14,6 +15,7 @@ func Children() map[string]child.Func {
 		cgroup.Child:        cgroup.Run,
 		cgroup.HoardChild:   cgroup.RunHoard,
 		loopdisk.Child:      loopdisk.Run,
+		late.Child:          late.Run,
 		slowfsync.FailChild: slowfsync.RunFailing,
 		slowfsync.Child:     slowfsync.Run,
 	}

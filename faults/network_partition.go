@@ -3,20 +3,15 @@ package faults
 import (
 	"bufio"
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"go.yaml.in/yaml/v3"
 
 	"gameday/clusters"
 	"gameday/faults/mechanism/cut"
@@ -29,7 +24,8 @@ var networkPartition = Kind{
 	Rehearses: "A failing switch or a wrong firewall rule. One way it is what took Cloudflare's control plane down on " +
 		"2020-11-02 (https://blog.cloudflare.com/a-byzantine-failure-in-the-real-world/); both ways, for 43 s, what cost " +
 		"GitHub a day on 2018-10-21 (https://github.blog/2018-10-30-oct21-post-incident-analysis/).",
-	Mechanism:   "nftables bridge table that drops frames by pairs of hardware addresses (pod traffic of the node too), with timeouts",
+	Mechanism: "nftables bridge table that drops frames by pairs of hardware addresses (IPv4 and IPv6, pod traffic of the node " +
+		"too), with timeouts; the proof is by IPv4",
 	Undo:        "the kernel: the table goes with the process that owns it, and each pair expires 10 s after its last refresh",
 	Roles:       []clusters.Role{clusters.ControlPlane, clusters.Worker},
 	Needs:       []clusters.Capability{clusters.CapNetwork},
@@ -73,45 +69,9 @@ type Partition struct {
 	done     chan struct{}
 }
 
-// Peers are words and places. In a scenario it is one, or a list.
-type Peers []string
-
-// UnmarshalYAML reads one or several.
-func (p *Peers) UnmarshalYAML(v *yaml.Node) error {
-	if v.Kind == yaml.ScalarNode {
-		*p = Peers{v.Value}
-		return nil
-	}
-	var list []string
-	if err := v.Decode(&list); err != nil {
-		return fmt.Errorf("line %d: a peer, or a list of peers: %w", v.Line, err)
-	}
-	*p = list
-	return nil
-}
-
-// peerWords are the roles behind each word of From.
-var peerWords = map[string][]clusters.Role{
-	"apiservers":    {clusters.ControlPlane, clusters.LoadBalancer},
-	"control-plane": {clusters.ControlPlane},
-	"workers":       {clusters.Worker},
-	"nodes":         {clusters.ControlPlane, clusters.Worker},
-	"all":           {clusters.ControlPlane, clusters.Worker, clusters.LoadBalancer},
-}
-
-var placePattern = regexp.MustCompile(`^(control-plane|worker|load-balancer)\[\d+\]$`)
-
 // Validate implements Validator.
 func (f *Partition) Validate() []error {
-	var errs []error
-	if len(f.From) == 0 {
-		errs = append(errs, errors.New("from: say from whom: apiservers, control-plane, workers, nodes, all, or places such as worker[1]"))
-	}
-	for _, p := range f.From {
-		if _, ok := peerWords[p]; !ok && !placePattern.MatchString(p) {
-			errs = append(errs, fmt.Errorf("from: %q is none of apiservers, control-plane, workers, nodes, all, nor a place such as worker[1]", p))
-		}
-	}
+	errs := f.From.validate()
 	if !slices.Contains([]string{"both", "in", "out"}, f.Direction) {
 		errs = append(errs, fmt.Errorf("direction: %q is none of both, in, out (as the target sees it)", f.Direction))
 	}
@@ -124,34 +84,9 @@ func (f *Partition) Describe(targets []string) []string {
 	return each(targets, "nft add element bridge gameday-TAG pairs { %s "+arrow+" "+strings.Join(f.From, ", ")+" timeout "+cutTTL.String()+" }, refreshed each "+cutRefresh.String())
 }
 
-// peers are the nodes of From that are no targets.
-func (f *Partition) peers(env Env) ([]clusters.Node, error) {
-	var out []clusters.Node
-	for _, n := range env.Cluster.Nodes() {
-		hit := slices.ContainsFunc(f.From, func(p string) bool {
-			return p == clusters.Place(n) || slices.Contains(peerWords[p], n.Role())
-		})
-		if hit && !isTarget(env, n) {
-			out = append(out, n)
-		}
-	}
-	if len(out) == 0 {
-		return nil, fmt.Errorf("cut off from %s: no node of the cluster is meant by that", strings.Join(f.From, ", "))
-	}
-	return out, nil
-}
-
-func link(ctx context.Context, n clusters.Node) (clusters.Link, error) {
-	l, ok := n.(clusters.Network)
-	if !ok {
-		return clusters.Link{}, fmt.Errorf("%s does not show its link (capability %s)", n.Name(), clusters.CapNetwork)
-	}
-	return l.Link(ctx)
-}
-
 // pairs are what is to be cut, by the addresses that the nodes have now.
 func (f *Partition) pairs(ctx context.Context, env Env) (pairs []cut.Pair, bridge string, err error) {
-	peers, err := f.peers(env)
+	peers, err := f.From.nodes(env)
 	if err != nil {
 		return nil, "", err
 	}
@@ -197,32 +132,9 @@ func (f *Partition) Inject(ctx context.Context, env Env) error {
 		f.deadline = time.Now().Add(env.MaxHold)
 		keep, stop := context.WithDeadline(context.WithoutCancel(ctx), f.deadline)
 		f.stop, f.done = stop, make(chan struct{})
-		go refresh(keep, f.cut, f.deadline, f.done, env.Log)
+		go refresh(keep, f.cut.Refresh, f.deadline, f.done, env.Log)
 	}
 	return f.cut.Set(pairs, life(f.deadline))
-}
-
-// life is how long pairs may live from now, in the kernel.
-func life(deadline time.Time) time.Duration {
-	return max(min(cutTTL, time.Until(deadline)), time.Millisecond)
-}
-
-// refresh keeps the cut alive. One that has expired is not made again here: the
-// proof finds it lost.
-func refresh(ctx context.Context, c *cut.Cut, deadline time.Time, done chan struct{}, log func(string, ...any)) {
-	defer close(done)
-	tick := time.NewTicker(cutRefresh)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if err := c.Refresh(life(deadline)); err != nil {
-				log("keep the partition: %v", err)
-			}
-		}
-	}
 }
 
 // Heal in another process has nothing to do where the kernel knows the owner of
@@ -238,6 +150,11 @@ func (f *Partition) Heal(ctx context.Context, env Env) error {
 		f.cut = nil
 		return err
 	}
+	return sweepCuts(ctx, env)
+}
+
+// sweepCuts removes what no living process owns.
+func sweepCuts(ctx context.Context, env Env) error {
 	var errs []error
 	swept := map[string]bool{}
 	for _, n := range env.Targets {
@@ -263,7 +180,7 @@ func (f *Partition) Heal(ctx context.Context, env Env) error {
 
 // Prove looks from inside the targets who answers.
 func (f *Partition) Prove(ctx context.Context, env Env) (Effect, error) {
-	peers, err := f.peers(env)
+	peers, err := f.From.nodes(env)
 	if err != nil {
 		return Effect{}, err
 	}
@@ -311,7 +228,7 @@ func (f *Partition) from(ctx context.Context, env Env, n clusters.Node, peers []
 	if err != nil {
 		return seen{}, "", time.Time{}, err
 	}
-	names, controls := f.controls(ctx, env, own, peers)
+	names, controls := outside(ctx, env, own, peers)
 	if len(controls) == 0 {
 		return seen{}, "", time.Time{}, fmt.Errorf("%s: nobody can be the control: there is no node outside the cut, and no default gateway", n.Name())
 	}
@@ -354,61 +271,6 @@ func (f *Partition) arrived(n, sent int) bool {
 		return n >= sent/2
 	}
 	return n < max(sent/2, 1)
-}
-
-// controls are those who must go on answering: the nodes outside the cut, and
-// the bridge's own host, to which no frame is dropped.
-func (f *Partition) controls(ctx context.Context, env Env, own clusters.Link, peers []clusters.Node) (names []string, addrs []netip.Addr) {
-	for _, n := range env.Cluster.Nodes() {
-		if isTarget(env, n) || slices.ContainsFunc(peers, func(p clusters.Node) bool { return p.Name() == n.Name() }) {
-			continue
-		}
-		l, err := link(ctx, n)
-		if err != nil {
-			continue // down itself: no control
-		}
-		if a, err := ipv4(l); err == nil {
-			names, addrs = append(names, clusters.Place(n)), append(addrs, a)
-		}
-	}
-	if a, err := gateway(procFile(own.NetNS, "route")); err == nil {
-		names, addrs = append(names, "the bridge's host "+a.String()), append(addrs, a)
-	}
-	return names, addrs
-}
-
-func ipv4(l clusters.Link) (netip.Addr, error) {
-	for _, a := range l.IPs {
-		if a.Is4() {
-			return a, nil
-		}
-	}
-	return netip.Addr{}, errors.New("its link has no IPv4 address, which the proof needs")
-}
-
-// procFile is a file of /proc/PID/net, for the namespace /proc/PID/ns/net.
-func procFile(netns, name string) string {
-	return filepath.Join(filepath.Dir(filepath.Dir(netns)), "net", name)
-}
-
-// gateway is the default gateway in a file like /proc/net/route.
-func gateway(route string) (netip.Addr, error) {
-	b, err := os.ReadFile(route)
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("default gateway: %w", err)
-	}
-	for line := range strings.Lines(string(b)) {
-		f := strings.Fields(line)
-		if len(f) < 3 || f[1] != "00000000" {
-			continue
-		}
-		raw, err := hex.DecodeString(f[2]) // in the byte order of this machine: little-endian on amd64 and arm64
-		if err != nil || len(raw) != 4 {
-			return netip.Addr{}, fmt.Errorf("%s: %q is no gateway", route, f[2])
-		}
-		return netip.AddrFrom4([4]byte{raw[3], raw[2], raw[1], raw[0]}), nil
-	}
-	return netip.Addr{}, fmt.Errorf("%s has no default route", route)
 }
 
 // echoes are the ICMP echo requests that each namespace has received.

@@ -21,9 +21,16 @@ const askTime = time.Second
 // readyz asks the API server on a node whether it serves: itself, not through the
 // load balancer, and on a new connection. The error says why it does not.
 func readyz(ctx context.Context, c clusters.Cluster, n clusters.Node) error {
+	return readyzWithin(ctx, c, n, askTime)
+}
+
+// readyzWithin is readyz with another bound.
+func readyzWithin(ctx context.Context, c clusters.Cluster, n clusters.Node, bound time.Duration) error {
 	for _, e := range c.Endpoints() {
 		if e.Node != nil && e.Node.Name() == n.Name() {
-			return readyzAt(ctx, e.Config)
+			ctx, cancel := context.WithTimeout(ctx, bound)
+			defer cancel()
+			return askReadyz(ctx, e.Config)
 		}
 	}
 	return fmt.Errorf("no endpoint leads to the API server on %s", n.Name())
@@ -32,6 +39,10 @@ func readyz(ctx context.Context, c clusters.Cluster, n clusters.Node) error {
 func readyzAt(ctx context.Context, cfg *rest.Config) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
+	return askReadyz(ctx, cfg)
+}
+
+func askReadyz(ctx context.Context, cfg *rest.Config) error {
 	tls, err := rest.TLSConfigFor(cfg)
 	if err != nil {
 		return fmt.Errorf("credentials for %s: %w", cfg.Host, err)
