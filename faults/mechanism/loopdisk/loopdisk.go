@@ -4,7 +4,8 @@
 //   - [Fill] takes all free space by a file without content, in milliseconds; [Empty] removes it.
 //   - [StartFreeze] stops all writes; whoever writes waits, and cannot even be killed until the file system is thawed. A
 //     child process (package child) holds the freeze and thaws when its parent lets go, is killed, or at the longest hold
-//     time. The kernel does not thaw when the child itself is killed: [Thaw] does, from any process.
+//     time. The kernel does not thaw when the child itself is killed: [Thaw] does, from any process. A sync(2) of all file
+//     systems, by anybody on the machine, waits as well.
 //   - [Shutdown] loses the power: what was not synced is lost, also from the memory of this machine, and every later
 //     operation fails with EIO. Only a new mount, of which the kernel recovers the journal, brings the file system back.
 package loopdisk
