@@ -62,7 +62,7 @@ func lower(ctx context.Context, env Env, r cgroup.Resource, set func(clusters.No
 }
 
 // raise puts the old limits back.
-func raise(env Env) error {
+func raise(ctx context.Context, env Env) error {
 	notes := lowered{}
 	if _, err := env.Notes.Load(&notes); err != nil {
 		return err
@@ -70,7 +70,7 @@ func raise(env Env) error {
 	var errs []error
 	for name, limits := range notes {
 		for _, l := range limits {
-			if err := l.Restore(env.Tag); err != nil {
+			if err := l.Restore(ctx, env.Tag); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", name, err))
 			}
 		}

@@ -66,7 +66,7 @@ func (f *CPUSteal) Inject(ctx context.Context, env Env) error {
 }
 
 // Heal puts the old quotas back.
-func (*CPUSteal) Heal(_ context.Context, env Env) error { return raise(env) }
+func (*CPUSteal) Heal(ctx context.Context, env Env) error { return raise(ctx, env) }
 
 // Prove wants all processors for a moment, in the node's control group, and reads
 // the scheduler's accounts of what it got.

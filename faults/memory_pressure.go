@@ -96,7 +96,7 @@ func (f *MemoryPressure) Heal(ctx context.Context, env Env) error {
 		}
 		delete(f.readers, name)
 	}
-	return errors.Join(append(errs, raise(env))...)
+	return errors.Join(append(errs, raise(ctx, env))...)
 }
 
 // Prove reads twice how often the node ran into a limit and had to give pages

@@ -67,7 +67,7 @@ func (f *PIDsPressure) Inject(ctx context.Context, env Env) error {
 }
 
 // Heal puts the old limits back.
-func (*PIDsPressure) Heal(_ context.Context, env Env) error { return raise(env) }
+func (*PIDsPressure) Heal(ctx context.Context, env Env) error { return raise(ctx, env) }
 
 // Prove has a shell on the node start processes until one fails.
 func (f *PIDsPressure) Prove(ctx context.Context, env Env) (Effect, error) {

@@ -73,7 +73,7 @@ func TestKilledPodIsJudged(t *testing.T) {
 	waiting := corev1.ContainerStatus{Name: "c", ContainerID: "containerd://a", State: corev1.ContainerState{Terminated: died("a")}}
 	again := running("b")
 	again.LastTerminationState.Terminated, again.RestartCount = died("a"), 1
-	dead, alive := endedProcess(t), process.Ref{}
+	dead := endedProcess(t)
 	alive, err := process.Of(os.Getpid())
 	if err != nil {
 		t.Fatal(err)

@@ -24,9 +24,9 @@ var _ = Describe("cgroup", func() {
 				Skip("this machine has control groups of version 2, in which this suite cannot make one beside those of systemd")
 			}
 			Expect(os.Mkdir(dir, 0o755)).To(Succeed())
-			DeferCleanup(func() {
-				Eventually(func() error { return cgroup.RemoveMark(dir) }).WithTimeout(10 * time.Second).Should(Succeed())
-			})
+			DeferCleanup(func(ctx SpecContext) {
+				Eventually(func() error { return cgroup.RemoveMark(ctx, dir) }).WithTimeout(10 * time.Second).Should(Succeed())
+			}, NodeTimeout(20*time.Second))
 			g.Controllers[c] = dir
 		}
 		return g
@@ -49,7 +49,7 @@ var _ = Describe("cgroup", func() {
 			Expect(used.Throttled).To(BeNumerically(">", 0))
 			Expect(got).To(BeNumerically("~", left, left/4))
 		}
-		Expect(l.Restore("a")).To(Succeed())
+		Expect(l.Restore(ctx, "a")).To(Succeed())
 		Expect(g.Read(cgroup.CPU)).To(Equal(l))
 		used, _, err = g.Want(ctx, "a", 250*time.Millisecond)
 		Expect(err).NotTo(HaveOccurred())
@@ -75,7 +75,7 @@ var _ = Describe("cgroup", func() {
 		before := use().Hit
 		Eventually(func() int64 { return use().Hit }).WithTimeout(20 * time.Second).Should(BeNumerically(">", before+10))
 		Expect(use().Killed).To(BeZero())
-		Expect(l.Restore("a")).To(Succeed())
+		Expect(l.Restore(ctx, "a")).To(Succeed())
 		Expect(g.Read(cgroup.Memory)).To(Equal(l))
 		Eventually(p.Done()).WithTimeout(time.Second).Should(BeClosed(), "the reader ends with the mark")
 		after := use().Hit

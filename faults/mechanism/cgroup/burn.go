@@ -64,7 +64,7 @@ func (g Group) Want(ctx context.Context, owner string, d time.Duration) (used CP
 			return used, 0, fmt.Errorf("make a control group: %w", err)
 		}
 		defer func() {
-			if rerr := RemoveMark(leaf); err == nil {
+			if rerr := RemoveMark(ctx, leaf); err == nil {
 				err = rerr
 			}
 		}()

@@ -7,6 +7,7 @@
 package cgroup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -129,7 +130,7 @@ func (l Limit) Marked(owner string) bool {
 
 // Restore puts the old limit back and takes the mark away. Without the mark there is nothing to do: it was not lowered, or
 // the group is gone.
-func (l Limit) Restore(owner string) error {
+func (l Limit) Restore(ctx context.Context, owner string) error {
 	if !l.Marked(owner) {
 		return nil
 	}
@@ -143,22 +144,25 @@ func (l Limit) Restore(owner string) error {
 	if err := write(l.Folder, limitFile(l.Resource, l.V2), l.Old); err != nil {
 		return err
 	}
-	return errors.Join(end(l.mark(owner)), RemoveMark(l.mark(owner)))
+	return errors.Join(end(ctx, l.mark(owner)), RemoveMark(ctx, l.mark(owner)))
 }
 
 // RemoveMark removes a control group. A process that has just ended may be counted a moment longer.
-func RemoveMark(dir string) error {
-	var err error
-	for began := time.Now(); time.Since(began) < time.Second; time.Sleep(time.Millisecond) {
-		err = unix.Rmdir(dir)
+func RemoveMark(ctx context.Context, dir string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := unix.Rmdir(dir)
 		if err == nil || errors.Is(err, unix.ENOENT) {
 			return nil
 		}
-		if !errors.Is(err, unix.EBUSY) {
-			break
+		if !errors.Is(err, unix.EBUSY) || ctx.Err() != nil {
+			return fmt.Errorf("remove the control group %s: %w", dir, err)
 		}
+		<-tick.C
 	}
-	return fmt.Errorf("remove the control group %s: %w", dir, err)
 }
 
 // cpuPeriod is short, so that what is taken away is taken evenly.

@@ -35,7 +35,7 @@ func TestCPULimits(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := l.Restore("a"); err != nil {
+		if err := l.Restore(t.Context(), "a"); err != nil {
 			t.Errorf("restored though it was never lowered: %v", err)
 		}
 		for range 2 {
@@ -53,7 +53,7 @@ func TestCPULimits(t *testing.T) {
 			says(t, v1, "cpu.cfs_period_us", "20000")
 		}
 		for range 2 {
-			if err := l.Restore("a"); err != nil {
+			if err := l.Restore(t.Context(), "a"); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -120,7 +120,7 @@ func TestAccounts(t *testing.T) {
 			t.Fatal(err)
 		}
 		says(t, l.Folder, "pids.max", "50")
-		if err := l.Restore("a"); err != nil {
+		if err := l.Restore(t.Context(), "a"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -132,7 +132,7 @@ func TestMissingGroups(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	l := Limit{Resource: PIDs, Folder: filepath.Join(t.TempDir(), "gone"), Old: "max"}
-	if err := l.Restore("a"); err != nil {
+	if err := l.Restore(t.Context(), "a"); err != nil {
 		t.Errorf("a group that is gone: %v", err)
 	}
 	dir := t.TempDir()

@@ -82,7 +82,7 @@ func (l Limit) Hoard(ctx context.Context, owner string, mib int, maxHold time.Du
 const endTime = 5 * time.Second
 
 // end kills the processes in a group of ours.
-func end(dir string) error {
+func end(ctx context.Context, dir string) error {
 	b, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -96,7 +96,7 @@ func end(dir string) error {
 		if err != nil {
 			return fmt.Errorf("processes of a control group: %w", err)
 		}
-		if err := endOne(pid, filepath.Base(dir)); err != nil && !errors.Is(err, process.ErrGone) {
+		if err := endOne(ctx, pid, filepath.Base(dir)); err != nil && !errors.Is(err, process.ErrGone) {
 			errs = append(errs, err)
 		}
 	}
@@ -104,7 +104,7 @@ func end(dir string) error {
 }
 
 // endOne kills a process if it is still in the group: the pid may be another's now.
-func endOne(pid int, group string) error {
+func endOne(ctx context.Context, pid int, group string) error {
 	ref, err := process.Of(pid)
 	if err != nil {
 		return err
@@ -117,7 +117,7 @@ func endOne(pid int, group string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), endTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTime)
 	defer cancel()
 	err = p.Kill()
 	if err == nil {

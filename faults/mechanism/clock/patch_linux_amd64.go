@@ -288,6 +288,8 @@ func within(at int64, begin, end int) bool { return at >= int64(begin) && at < i
 
 // await waits until a thread stands still. The signal is one that was on its way to it.
 func (t *target) await(ctx context.Context, tid int) (sig unix.Signal, ok bool, err error) {
+	soon := time.NewTicker(50 * time.Microsecond)
+	defer soon.Stop()
 	for {
 		var status unix.WaitStatus
 		got, err := unix.Wait4(tid, &status, unix.WALL|unix.WNOTHREAD|unix.WNOHANG, nil)
@@ -310,8 +312,7 @@ func (t *target) await(ctx context.Context, tid int) (sig unix.Signal, ok bool, 
 		if ctx.Err() != nil {
 			return 0, false, fmt.Errorf("a thread of %s did not stop: %w", t.held.Ref(), context.Cause(ctx))
 		}
-		const soon = 20 * time.Microsecond
-		time.Sleep(soon) // there is nothing to wait on that ctx could end
+		<-soon.C // there is nothing to wait on that ctx could end
 	}
 }
 
