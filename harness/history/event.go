@@ -146,6 +146,11 @@ type Sample struct {
 	AuditID string `json:"auditID,omitempty"`
 }
 
+// NotSent is the Err of a sample that was due but not sent, because as many
+// requests as the series may have were still waiting for their answers. It says
+// nothing about the target: a checker counts it as not measured.
+const NotSent = "not sent: too many requests in flight"
+
 // Watch is what a watch on one endpoint went through.
 type Watch struct {
 	Endpoint string `json:"endpoint"`

@@ -40,9 +40,7 @@ func findings(h *history.History, d slo.Document) []finding {
 		if s.Verdict == slo.Pass {
 			continue
 		}
-		if len(s.Evidence) == 0 {
-			add(h.Last, h.Last, string(s.Verdict), s.Name+": "+s.Reason, "")
-		}
+		add(h.Last, h.Last, string(s.Verdict), s.Name+": "+s.Reason, "")
 		for i, e := range s.Evidence {
 			const most = 10
 			if i == most {
@@ -50,7 +48,7 @@ func findings(h *history.History, d slo.Document) []finding {
 				break
 			}
 			level := string(s.Verdict)
-			if strings.HasPrefix(e.Text, notJudged) {
+			if e.Beside {
 				level = "note"
 			}
 			text := e.Text

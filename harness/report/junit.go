@@ -99,7 +99,11 @@ func evidence(list []slo.Evidence) string {
 			fmt.Fprintf(&b, "... and %d more, see report.html\n", len(list)-i)
 			break
 		}
-		fmt.Fprintf(&b, "%s: %s", clock(e.From), e.Text)
+		fmt.Fprintf(&b, "%s: ", clock(e.From))
+		if e.Beside {
+			b.WriteString("not judged: ")
+		}
+		b.WriteString(e.Text)
 		if len(e.During) > 0 {
 			fmt.Fprintf(&b, " (during %s)", strings.Join(e.During, ", "))
 		}

@@ -125,7 +125,7 @@ func results() []slo.Result {
 			{From: 90 * time.Second, To: 105 * time.Second, Text: "write via lb down for 15.0 s", During: []string{"drop-etcd", "upgrade/control-plane[1]/etcd"}},
 			{From: 95 * time.Second, To: 96 * time.Second, Text: "write via lb down for 1.0 s", During: []string{"drop-etcd"}},
 			{From: 123 * time.Second, To: 124 * time.Second, Text: "write via lb down for 1.0 s"},
-			{From: 90 * time.Second, To: 120 * time.Second, Text: "not judged: at gd-cp 1 outage", During: []string{"drop-etcd"}},
+			{From: 90 * time.Second, To: 120 * time.Second, Text: "at gd-cp 1 outage", Beside: true, During: []string{"drop-etcd"}},
 		}},
 		{Name: "cron.missed", Verdict: slo.Pass, Unit: "count", Promise: "no slot missed", Samples: 24, Reason: "0 missed of 24 slots"},
 		{Name: "writes.kept", Verdict: slo.Inconclusive, Unit: "count", Promise: "0 acknowledged writes lost", Reason: "nobody looked"},

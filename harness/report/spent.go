@@ -10,10 +10,6 @@ import (
 	"gameday/harness/slo"
 )
 
-// notJudged begins the text of evidence that stands beside a promise without
-// counting for it.
-const notJudged = "not judged: "
-
 // share is what one fault or phase took of the budget of a promise.
 type share struct {
 	name    string
@@ -49,7 +45,7 @@ func spentOf(s slo.Result, when map[string][2]time.Duration) []string {
 	shares := map[string]*share{}
 	all := 0
 	for _, e := range s.Evidence {
-		if strings.HasPrefix(e.Text, notJudged) {
+		if e.Beside {
 			continue
 		}
 		all++

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"gameday/harness/history"
-	"gameday/harness/sample"
 	"gameday/harness/slo"
 )
 
@@ -191,7 +190,7 @@ func promiseLanes(d slo.Document) []lane {
 		l := lane{Name: mark(s.Verdict) + " " + s.Name}
 		for _, e := range s.Evidence {
 			b := bar{A: toMs(e.From), B: toMs(e.To), Class: "b-spent", Tip: s.Name + ": " + e.Text}
-			if strings.HasPrefix(e.Text, notJudged) {
+			if e.Beside {
 				b.Class = "b-beside"
 			}
 			if len(e.During) > 0 {
@@ -389,7 +388,7 @@ func latency(h *history.History, series int) *band {
 	for _, s := range h.Samples[series] {
 		i := int(s.At / step)
 		switch {
-		case s.At < 0 || s.V.Err == sample.NotSent:
+		case s.At < 0 || s.V.Err == history.NotSent:
 		case s.V.OK:
 			took[i] = append(took[i], int(s.V.Took.Milliseconds()))
 		default:
@@ -406,8 +405,31 @@ func latency(h *history.History, series int) *band {
 	return b
 }
 
-// cronLanes shows a dot for each Job at the time of its slot.
+// cronLanes shows a dot for each slot that a CronJob promised, and for each Job
+// that none promised for sure, at the time of the slot.
 func cronLanes(h *history.History) []lane {
+	l := lane{Name: "all CronJobs", Height: 34}
+	add := func(cronJob string, at, started time.Time, lost string) {
+		d := dot{T: toMs(at.Sub(h.Run.Began)), Class: "d-miss", Tip: cronJob + ": " + lost}
+		if !started.IsZero() {
+			late := started.Sub(at)
+			d.Y, d.Class, d.Tip = min(1, max(0, late.Seconds()/60)), "d-ok", fmt.Sprintf("%s started %s after its slot", cronJob, short(late))
+		}
+		l.Dots = append(l.Dots, d)
+	}
+	drawn := map[string]bool{} // Jobs
+	// A schedule that cannot be read is told by its promise.
+	slots, _, _ := slo.Slots(h, slo.Stopped(h))
+	for _, s := range slots {
+		lost := "no container was seen to start"
+		if len(s.Jobs) == 0 {
+			lost = "no Job was made"
+		}
+		add(s.CronJob, s.At, s.Started, lost)
+		for _, uid := range s.Jobs {
+			drawn[uid] = true
+		}
+	}
 	started := map[string]time.Time{} // by Job
 	for _, p := range h.Pods {
 		if !p.V.Started.IsZero() {
@@ -416,19 +438,10 @@ func cronLanes(h *history.History) []lane {
 			}
 		}
 	}
-	seen := map[string]bool{}
-	l := lane{Name: "all CronJobs", Height: 34}
 	for _, j := range h.Jobs {
-		if j.V.CronJob == "" || j.V.Slot.IsZero() || seen[j.V.UID] {
-			continue
-		}
-		seen[j.V.UID] = true
-		t := toMs(j.V.Slot.Sub(h.Run.Began))
-		if s, ok := started["Job/"+j.V.Name]; ok {
-			late := s.Sub(j.V.Slot)
-			l.Dots = append(l.Dots, dot{T: t, Y: min(1, max(0, late.Seconds()/60)), Class: "d-ok", Tip: fmt.Sprintf("%s started %s after its slot", j.V.CronJob, short(late))})
-		} else {
-			l.Dots = append(l.Dots, dot{T: t, Class: "d-miss", Tip: j.V.CronJob + ": no container was seen to start"})
+		if j.V.CronJob != "" && !j.V.Slot.IsZero() && !drawn[j.V.UID] {
+			drawn[j.V.UID] = true
+			add(j.V.CronJob, j.V.Slot, started["Job/"+j.V.Name], "no container was seen to start")
 		}
 	}
 	if len(l.Dots) == 0 {
@@ -437,13 +450,12 @@ func cronLanes(h *history.History) []lane {
 	return []lane{l}
 }
 
-// podLanes shows, for each controller, when its pods came, went, and were lost.
+// podLanes shows, for each controller, when its pods came, went, and were lost,
+// as the ledger accounts for them.
 func podLanes(h *history.History) []lane {
-	type state struct{ created, deleting bool }
-	pods := map[string]*state{}
 	lanes := map[string]*lane{}
-	for _, p := range h.Pods {
-		owner, _, _ := strings.Cut(p.V.Owner, "/")
+	for _, p := range slo.Ledger(h) {
+		owner, _, _ := strings.Cut(p.Owner, "/")
 		if owner == "" {
 			owner = "no owner"
 		}
@@ -452,26 +464,19 @@ func podLanes(h *history.History) []lane {
 			l = &lane{Name: owner}
 			lanes[owner] = l
 		}
-		s := pods[p.V.UID]
-		if s == nil {
-			s = &state{}
-			pods[p.V.UID] = s
+		l.Dots = append(l.Dots, dot{T: max(0, toMs(p.Created)), Y: .2, Class: "d-ok", Tip: p.Name + " created"})
+		switch p.Cause {
+		case slo.CauseAlive, slo.CauseOver, slo.CauseFinished:
+			continue
 		}
-		if !s.created {
-			s.created = true
-			l.Dots = append(l.Dots, dot{T: max(0, toMs(p.At)), Y: .2, Class: "d-ok", Tip: p.V.Name + " created"})
+		d := dot{T: toMs(p.Ended), Y: .8, Class: "d-move", Tip: p.Name + " ended: " + p.Cause}
+		if p.Why != "" {
+			d.Tip += ", " + p.Why
 		}
-		if !p.V.Deleting.IsZero() && !s.deleting && p.V.Finished.IsZero() {
-			s.deleting = true
-			d := dot{T: toMs(p.At), Y: .8, Class: "d-move", Tip: p.V.Name + " is being deleted"}
-			if p.V.Disruption != "" {
-				d.Tip += ": " + p.V.Disruption
-				if p.V.Disruption != "EvictionByEvictionAPI" {
-					d.Class = "d-lost"
-				}
-			}
-			l.Dots = append(l.Dots, d)
+		if p.Cause == slo.CauseUnknown || p.Cause == slo.CauseUnseen {
+			d.Class = "d-lost"
 		}
+		l.Dots = append(l.Dots, d)
 	}
 	var out []lane
 	for _, k := range slices.Sorted(maps.Keys(lanes)) {

@@ -95,15 +95,30 @@ func TestCronAndPodLanes(t *testing.T) {
 	h := load(t, aRun(), job("started"), job("started"), job("lost"),
 		pod(62000, history.Pod{Name: "a", UID: "a", Owner: "Job/started", Started: slot.Add(30 * time.Second)}),
 		pod(63000, history.Pod{Name: "b", UID: "b", Owner: "ReplicaSet/web"}),
-		pod(64000, history.Pod{Name: "b", UID: "b", Owner: "ReplicaSet/web", Deleting: slot, Disruption: "EvictionByEvictionAPI"}),
+		after(63500, history.Event{Phase: &history.Phase{Path: "upgrade/worker[0]", Node: "w0", State: "began"}}),
+		pod(64000, history.Pod{Name: "b", UID: "b", Owner: "ReplicaSet/web", Node: "w0", Deleting: began.Add(64 * time.Second), Disruption: "EvictionByEvictionAPI"}),
 		pod(65000, history.Pod{Name: "c", UID: "c", Owner: "ReplicaSet/web"}),
-		pod(66000, history.Pod{Name: "c", UID: "c", Owner: "ReplicaSet/web", Deleting: slot, Disruption: "DeletionByTaintManager"}))
+		pod(66000, history.Pod{Name: "c", UID: "c", Owner: "ReplicaSet/web", Node: "w1", Deleting: began.Add(66 * time.Second), Disruption: "EvictionByEvictionAPI"}),
+		stage(70000, "run", "ended", "", ""))
 	if d := cmp.Diff([]string{"all CronJobs: d-ok at 60000", "all CronJobs: d-miss at 60000"}, lanesOf(t, h, nil, "Cron slots: height is lateness (0 to 60 s)")); d != "" {
 		t.Errorf("slots (-want +got):\n%s", d)
 	}
 	if d := cmp.Diff([]string{"Job: d-ok at 62000", "ReplicaSet: d-ok at 63000", "ReplicaSet: d-move at 64000", "ReplicaSet: d-ok at 65000", "ReplicaSet: d-lost at 66000"},
 		lanesOf(t, h, nil, "Pods of the workload")); d != "" {
 		t.Errorf("pods (-want +got):\n%s", d)
+	}
+}
+
+// A slot of which there is no Job must be seen, too.
+func TestMissedSlotsAreDrawn(t *testing.T) {
+	h := load(t, aRun(), after(1000, history.Event{CronJob: &history.CronJob{Name: "cron", UID: "c", Schedule: "* * * * *", Policy: "Allow", Created: began}}),
+		after(60000, history.Event{Job: &history.Job{Name: "one", UID: "one", CronJob: "cron", CronJobUID: "c", Slot: began.Truncate(time.Minute).Add(time.Minute)}}),
+		after(61000, history.Event{Pod: &history.Pod{Name: "a", UID: "a", Owner: "Job/one", OwnerUID: "one", Started: began.Add(time.Minute)}}),
+		stage(150000, "run", "ended", "", ""))
+	first := float64(began.Truncate(time.Minute).Add(time.Minute).Sub(began).Milliseconds())
+	want := []string{fmt.Sprintf("all CronJobs: d-ok at %g", first), fmt.Sprintf("all CronJobs: d-miss at %g", first+60000)}
+	if d := cmp.Diff(want, lanesOf(t, h, nil, "Cron slots: height is lateness (0 to 60 s)")); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
 	}
 }
 

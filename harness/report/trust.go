@@ -8,13 +8,10 @@ import (
 	"time"
 
 	"gameday/harness/history"
-	"gameday/harness/sample"
 	"gameday/harness/slo"
 )
 
-// lateBound is how late a sample may start before checkers leave it out: then
-// the harness was slow, not the cluster.
-const lateBound = 100 * time.Millisecond
+const lateBound = slo.LateBound
 
 // fact is a row of "Can I trust it?".
 type fact struct{ What, Value string }
@@ -67,7 +64,7 @@ func sampled(h *history.History) []fact {
 			all++
 			worst = max(worst, s.V.Late)
 			switch {
-			case s.V.Err == sample.NotSent:
+			case s.V.Err == history.NotSent:
 				unsent++
 			case s.V.Late > lateBound:
 				late++

@@ -8,10 +8,8 @@ import (
 	"gameday/harness/history"
 )
 
-// NotSent is the Err of a sample that was due but not sent, because as many
-// requests as the series may have were still waiting for their answers. It says
-// nothing about the target: a checker counts it as not measured.
-const NotSent = "not sent: too many requests in flight"
+// NotSent is history.NotSent.
+const NotSent = history.NotSent
 
 // pace is how often a series is sampled.
 type pace struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -58,7 +59,8 @@ type Samplers struct {
 	stopWatches  context.CancelFunc // watches and recorders end
 	probing      sync.WaitGroup
 	watching     sync.WaitGroup
-	restore      func() error // of the process's priority
+	clients      []http.Client // of all samplers and watches, to be closed
+	restore      func() error  // of the process's priority
 	began        time.Time
 }
 
@@ -85,6 +87,7 @@ func Start(ctx context.Context, cfg Config) (_ *Samplers, err error) {
 			if err != nil {
 				return nil, err
 			}
+			s.clients = append(s.clients, http.Client{Transport: one.rt})
 			t := &tally{decl: one.decl}
 			s.tallies = append(s.tallies, t)
 			probers = append(probers, newProber(one.decl.ID, one.pace, one.once, s.taker(t)))
@@ -93,6 +96,7 @@ func Start(ctx context.Context, cfg Config) (_ *Samplers, err error) {
 		if err != nil {
 			return nil, err
 		}
+		s.clients = append(s.clients, http.Client{Transport: w.rt})
 		s.watches = append(s.watches, w)
 	}
 	if len(probers) == 0 {
@@ -266,6 +270,9 @@ func (s *Samplers) Stop(ctx context.Context) error {
 	s.objects.verify(ctx)
 	s.stopWatches()
 	s.watching.Wait()
+	for _, c := range s.clients { // what is left open would hold the API servers' connections
+		c.CloseIdleConnections()
+	}
 	errs := []error{s.objects.close(), s.members.close(), s.cfg.Record.Err()}
 	if s.restore != nil {
 		errs = append(errs, s.restore())

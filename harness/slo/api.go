@@ -56,7 +56,7 @@ const (
 func newAPIAvailability() Checker {
 	return &APIAvailability{
 		Longest: 5 * time.Second, Slow: slowBound, Watch: 60 * time.Second,
-		Endpoints: []string{endpointLB}, Late: lateBound, Min: 100,
+		Endpoints: []string{endpointLB}, Late: LateBound, Min: 100,
 	}
 }
 
@@ -337,8 +337,12 @@ func (s surroundings) apart(r *Result, name string, t tally) {
 			worst = o
 		}
 	}
-	s.evidence(r, worst.span(), fmt.Sprintf("not judged: %s %s, %s in all, the longest %s (+-%s): %s", name,
+	n := len(r.Evidence)
+	s.evidence(r, worst.span(), fmt.Sprintf("%s %s, %s in all, the longest %s (+-%s): %s", name,
 		count(len(t.outages), "outage", "outages"), length(sum), length(worst.Length()), length(worst.ErrorBar()), worst.text()))
+	if n < maxEvidence {
+		r.Evidence[n].Beside = true
+	}
 }
 
 func (c *APIAvailability) promise(blows int) string {

@@ -169,7 +169,7 @@ func TestAPIAvailability(t *testing.T) {
 		}, want: Inconclusive, reason: "no read was sampled at control-plane[1]"},
 		{name: "direct down is told", more: func(b *book) { b.series(2, "read", "cp1", 60, down(20, 40)) }, want: Pass, reason: "not judged, but down for a while: at control-plane[1] (new)", check: func(t *testing.T, r Result) {
 			t.Helper()
-			if len(r.Evidence) != 1 || !strings.Contains(r.Evidence[0].Text, "not judged: at control-plane[1] (new) 1 outage, 20.1 s in all") {
+			if len(r.Evidence) != 1 || !strings.Contains(r.Evidence[0].Text, "at control-plane[1] (new) 1 outage, 20.1 s in all") || !r.Evidence[0].Beside {
 				t.Errorf("%+v", r.Evidence)
 			}
 		}},

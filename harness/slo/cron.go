@@ -83,7 +83,7 @@ func (c *CronStartLatency) bounds() []bound {
 // Check implements Checker.
 func (c *CronStartLatency) Check(h *history.History) []Result {
 	around := look(h)
-	stop := stopped(h)
+	stop := Stopped(h)
 	// A slot is judged only if it had time to break the longest bound.
 	slack := apiSecond
 	for _, b := range c.bounds() {
@@ -377,7 +377,7 @@ func noWrites(h *history.History, in span) bool {
 			continue
 		}
 		// A write that was answered late was taken.
-		out := slices.ContainsFunc(outages(h, id, rules{late: lateBound}), func(o Outage) bool {
+		out := slices.ContainsFunc(outages(h, id, rules{late: LateBound}), func(o Outage) bool {
 			return !o.starved() && slices.ContainsFunc(o.stretches, func(s span) bool { return s.from <= in.from && in.to <= s.to })
 		})
 		if was, ok := down[s.Endpoint]; ok {

@@ -105,7 +105,7 @@ type books struct {
 
 func newBooks(h *history.History, toleration time.Duration) *books {
 	b := &books{
-		h: h, around: look(h), stop: stopped(h), toleration: toleration,
+		h: h, around: look(h), stop: Stopped(h), toleration: toleration,
 		audits: map[string][]history.Timed[history.Audit]{}, jobs: map[string][]history.Timed[history.Job]{},
 		nodes: map[string][]history.Timed[history.Node]{}, policies: map[string]string{}, evictions: map[string]int{},
 	}
@@ -391,7 +391,7 @@ func (b *books) serverAway(in span) string {
 			if s.Verb != "read" || s.Endpoint == endpointLB {
 				continue
 			}
-			for _, o := range outages(b.h, id, rules{late: lateBound}) {
+			for _, o := range outages(b.h, id, rules{late: LateBound}) {
 				b.away = append(b.away, downtime{span{o.LastGood, o.FirstGood}, cmp.Or(places[s.Endpoint], s.Endpoint)})
 			}
 		}

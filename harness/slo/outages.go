@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"gameday/harness/history"
@@ -89,11 +88,11 @@ func (o Outage) text() string {
 
 func (o Outage) span() span { return span{o.FirstBad, max(o.LastBad, o.FirstBad)} }
 
-// lateBound is how late a sample may start before it is left out: an order
+// LateBound is how late a sample may start before it is left out: an order
 // above the scheduling delay of an idle machine, and well below the outages
 // that promises are about. (OpenShift's monitors learned to tell a starved
 // poller from an outage: github.com/openshift/origin pull 27250.)
-const lateBound = 100 * time.Millisecond
+const LateBound = 100 * time.Millisecond
 
 // slowBound is how long an answer may take before it is bad: what Kubernetes
 // promises of a request of a single object (github.com/kubernetes/community
@@ -119,13 +118,10 @@ func (r rules) bad(s history.Sample) string {
 	return ""
 }
 
-// notSent begins the Err of a sample that was due but never sent.
-const notSent = "not sent"
-
 // Outages finds the outages of a series over the whole record, by the default
 // rules.
 func Outages(h *history.History, series int) []Outage {
-	return outages(h, series, rules{late: lateBound, slow: slowBound})
+	return outages(h, series, rules{late: LateBound, slow: slowBound})
 }
 
 func outages(h *history.History, series int, by rules) []Outage {
@@ -180,7 +176,7 @@ func tell(samples []history.Timed[history.Sample], period time.Duration, in span
 			t.outside++
 			continue
 		}
-		if !s.V.OK && strings.HasPrefix(s.V.Err, notSent) {
+		if s.V.Err == history.NotSent {
 			t.unsent++
 			continue
 		}

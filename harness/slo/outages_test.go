@@ -24,7 +24,7 @@ func samples(period time.Duration, text string) []history.Timed[history.Sample] 
 		case 'l', 'L':
 			s.Late = time.Second
 		case 'n':
-			s.Err = "not sent: too many requests in flight"
+			s.Err = history.NotSent
 		}
 		out = append(out, history.Timed[history.Sample]{At: time.Duration(i) * period, V: s})
 	}
@@ -68,7 +68,7 @@ func TestOutages(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			list := samples(p, c.text)
-			got := tell(list, p, span{0, list[len(list)-1].At}, rules{late: lateBound, slow: c.slow})
+			got := tell(list, p, span{0, list[len(list)-1].At}, rules{late: LateBound, slow: c.slow})
 			if len(got.outages) != c.outages {
 				t.Fatalf("outages %+v", got.outages)
 			}
@@ -96,13 +96,13 @@ func TestOutages(t *testing.T) {
 			}
 		})
 	}
-	if got := tell(samples(p, "..lll.."), p, span{0, ms(300)}, rules{late: lateBound}); got.blind != ms(200) || got.blindAt != ms(50) {
+	if got := tell(samples(p, "..lll.."), p, span{0, ms(300)}, rules{late: LateBound}); got.blind != ms(200) || got.blindAt != ms(50) {
 		t.Errorf("a hole of late samples: blind %v at %v", got.blind, got.blindAt)
 	}
-	if got := tell(samples(p, ".."), p, span{0, time.Minute}, rules{late: lateBound}); got.blind != time.Minute-p {
+	if got := tell(samples(p, ".."), p, span{0, time.Minute}, rules{late: LateBound}); got.blind != time.Minute-p {
 		t.Errorf("a series that stopped: blind %v", got.blind)
 	}
-	if got := tell(samples(p, "xx......"), p, span{ms(100), ms(350)}, rules{late: lateBound}); len(got.outages) != 0 || got.outside != 2 {
+	if got := tell(samples(p, "xx......"), p, span{ms(100), ms(350)}, rules{late: LateBound}); len(got.outages) != 0 || got.outside != 2 {
 		t.Errorf("before the judged time: %+v", got)
 	}
 }

@@ -36,6 +36,8 @@ type Evidence struct {
 	From time.Duration `json:"from"` // ns since the run began
 	To   time.Duration `json:"to"`
 	Text string        `json:"text"`
+	// Beside says that it does not count: what was seen where nothing is judged.
+	Beside bool `json:"beside,omitempty"`
 	// During lists the faults (proven intervals) and phases that overlap it.
 	During []string `json:"during,omitempty"`
 }

@@ -22,9 +22,9 @@ func (s span) touches(o span) bool { return s.from <= o.to && o.from <= s.to }
 // stagesAfterStop are the stages that begin when samplers and watches end.
 var stagesAfterStop = []string{"final", "collect", "audit", "delete"}
 
-// stopped is when samplers and watches of the run ended: what happened later
+// Stopped is when samplers and watches of the run ended: what happened later
 // was not measured.
-func stopped(h *history.History) time.Duration {
+func Stopped(h *history.History) time.Duration {
 	end := h.Last
 	if h.End != nil {
 		end = h.End.At
@@ -43,7 +43,7 @@ func stopped(h *history.History) time.Duration {
 // from the steady state, shown before anything was broken, to the end of the
 // samplers. The second value says why there is none.
 func measured(h *history.History) (span, string) {
-	s := span{0, stopped(h)}
+	s := span{0, Stopped(h)}
 	began := false
 	for _, e := range h.Stages {
 		if e.V.Name != "steady" {
