@@ -81,6 +81,8 @@ type Node struct {
 	Version       string   `json:"version"` // kubelet's
 	Taints        []string `json:"taints,omitempty"`
 	Deleted       bool     `json:"deleted,omitempty"`
+	// Revision is the resourceVersion of this state.
+	Revision int64 `json:"rv,omitempty"`
 }
 
 // Phase of the upgrade began or ended.

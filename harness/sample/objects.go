@@ -84,8 +84,8 @@ func newObjects(ctx context.Context, cfg Config) (*objects, error) {
 		&track[history.Node]{
 			cli: cli, record: cfg.Record, source: "watch/nodes", prefix: "/registry/minions/",
 			decode: func(raw []byte) (history.Node, error) { return decodeNode(raw, places) },
-			event: func(n history.Node, _ int64, deleted bool) history.Event {
-				n.Deleted = deleted
+			event: func(n history.Node, rev int64, deleted bool) history.Event {
+				n.Revision, n.Deleted = rev, deleted
 				return history.Event{Node: &n}
 			},
 		},

@@ -242,6 +242,9 @@ func excusable(excuses []excuse, pods []*pod, ready map[string]bool, in span) in
 			}
 		}
 	}
+	if len(victims) == 0 {
+		return 0
+	}
 	missing, replaceable, instead := 0, 0, 0
 	for _, p := range pods {
 		ended := p.ended() > 0 && p.ended() <= in.from

@@ -102,9 +102,13 @@ func (c *CronStartLatency) Check(h *history.History) []Result {
 		h: h, around: around, stop: stop, slots: judged, all: slots, err: err,
 		young: len(young), unsure: unsure, excuses: map[slotKey]string{},
 	}
+	var quiet writeOutages // found once, however many slots are missed
 	for _, s := range judged {
 		if len(s.Jobs) == 0 {
-			if why := lawful(h, s, stop); why != "" {
+			if quiet == nil {
+				quiet = noWriteTaken(h)
+			}
+			if why := lawful(h, s, stop, quiet); why != "" {
 				w.excuses[slotKey{s.CronJobUID, s.At.Unix()}] = why
 			}
 		}
@@ -345,7 +349,7 @@ func (c *CronStartLatency) missed(w cronWork) Result {
 // proven. A slot may be missed if at every moment until the next one (or until
 // its starting deadline) the controller could not write, or was forbidden to
 // start.
-func lawful(h *history.History, s Slot, stop time.Duration) string {
+func lawful(h *history.History, s Slot, stop time.Duration, quiet writeOutages) string {
 	from := s.At.Sub(h.Run.Began)
 	to := s.Next.Sub(h.Run.Began)
 	if s.Deadline > 0 {
@@ -362,44 +366,50 @@ func lawful(h *history.History, s Slot, stop time.Duration) string {
 			}
 		}
 	}
-	if noWrites(h, span{from, to}) {
+	if quiet.all(h, span{from, to}) {
 		return "no API server took a write all the while"
 	}
 	return ""
 }
 
-// noWrites says that every API server surely refused or swallowed writes during
-// the whole of a span.
-func noWrites(h *history.History, in span) bool {
-	down := map[string]bool{}
+// writeOutages are, by API server and by series of writes to it, the stretches
+// in which it surely refused or swallowed all of them.
+type writeOutages map[string][][]span
+
+func noWriteTaken(h *history.History) writeOutages {
+	out := writeOutages{}
 	for id, s := range h.Series {
 		if s.Verb != "write" || s.Endpoint == endpointLB {
 			continue
 		}
+		var list []span
 		// A write that was answered late was taken.
-		out := slices.ContainsFunc(outages(h, id, rules{late: LateBound}), func(o Outage) bool {
-			return !o.starved() && slices.ContainsFunc(o.stretches, func(s span) bool { return s.from <= in.from && in.to <= s.to })
-		})
-		if was, ok := down[s.Endpoint]; ok {
-			out = out && was
+		for _, o := range outages(h, id, rules{late: LateBound}) {
+			if !o.starved() {
+				list = append(list, o.stretches...)
+			}
 		}
-		down[s.Endpoint] = out
+		out[s.Endpoint] = append(out[s.Endpoint], list)
 	}
-	if len(down) == 0 {
-		return false
-	}
+	return out
+}
+
+// all says that no API server took a write during the whole of a span.
+func (w writeOutages) all(h *history.History, in span) bool {
 	servers, _ := etcdMembers(h) // kubeadm puts both on each control plane
 	for _, n := range servers {
-		if _, ok := down[n]; !ok {
+		if _, ok := w[n]; !ok {
 			return false // one that nobody wrote to
 		}
 	}
-	for _, out := range down {
-		if !out {
-			return false
+	for _, series := range w {
+		for _, list := range series {
+			if !slices.ContainsFunc(list, func(s span) bool { return s.from <= in.from && in.to <= s.to }) {
+				return false
+			}
 		}
 	}
-	return true
+	return len(w) > 0
 }
 
 func (c *CronStartLatency) duplicate(w cronWork) Result {

@@ -104,6 +104,7 @@ type books struct {
 }
 
 func newBooks(h *history.History, toleration time.Duration) *books {
+	h = onTime(h)
 	b := &books{
 		h: h, around: look(h), stop: Stopped(h), toleration: toleration,
 		audits: map[string][]history.Timed[history.Audit]{}, jobs: map[string][]history.Timed[history.Job]{},
@@ -135,6 +136,35 @@ func newBooks(h *history.History, toleration time.Duration) *books {
 		b.policies[c.V.UID] = c.V.Policy
 	}
 	return b
+}
+
+// onTime is the record with the times of pods and nodes as they can have been at
+// most. They are told by a watch of etcd, and late when that stalls; but what has
+// a revision was there when a write with a later one was acknowledged.
+func onTime(h *history.History) *history.History {
+	writes := acknowledged(h)
+	slices.SortFunc(writes, func(a, b ack) int { return cmp.Compare(a.revision, b.revision) })
+	for i := len(writes) - 1; i >= 0; i-- {
+		if writes[i].first = writes[i].at; i+1 < len(writes) {
+			writes[i].first = min(writes[i].at, writes[i+1].first)
+		}
+	}
+	at := func(told time.Duration, revision int64) time.Duration {
+		i, _ := slices.BinarySearchFunc(writes, revision, func(a ack, r int64) int { return cmp.Compare(a.revision, r) })
+		if revision == 0 || i == len(writes) {
+			return told
+		}
+		return min(told, writes[i].first)
+	}
+	out := *h
+	out.Pods, out.Nodes = slices.Clone(h.Pods), slices.Clone(h.Nodes)
+	for i, p := range out.Pods {
+		out.Pods[i].At = at(p.At, p.V.Revision)
+	}
+	for i, n := range out.Nodes {
+		out.Nodes[i].At = at(n.At, n.V.Revision)
+	}
+	return &out
 }
 
 // see takes in the next state of the pod.

@@ -653,6 +653,28 @@ func TestLongestFree(t *testing.T) {
 	}
 }
 
+// What is told late happened before a write that was acknowledged since.
+func TestToldLate(t *testing.T) {
+	b := newBook(600)
+	for at := 1.0; at < 500; at++ {
+		add(b, &b.h.Writes, at, history.Write{Outcome: "ok", Revision: revision(at), Took: sec(.1)})
+	}
+	b.node(50, history.Node{Name: "w0", Place: "worker[0]", Ready: "Unknown", Revision: revision(50), Taints: []string{"node.kubernetes.io/unreachable:NoExecute"}})
+	b.h.Nodes[len(b.h.Nodes)-1].At = sec(350) // the watch stalled
+	b.pod(2, "ReplicaSet/web-00-abc", "p", "w0").delete(351, "DeletionByTaintManager")
+	if f := Ledger(b.h)[0]; f.Cause != CauseTaint || f.Why != "the taint was on w0 for 5m1s" {
+		t.Errorf("%+v", f)
+	}
+	b.h.Nodes[len(b.h.Nodes)-1].V.Revision = 0
+	if f := Ledger(b.h)[0]; f.Cause != CauseUnknown {
+		t.Errorf("%+v", f)
+	}
+	want := b.h.Nodes[len(b.h.Nodes)-1].At
+	if onTime(b.h); b.h.Nodes[len(b.h.Nodes)-1].At != want {
+		t.Error("the record itself was changed")
+	}
+}
+
 func TestFaultHasNoMoreVictimsThanItAskedFor(t *testing.T) {
 	b := newBook(600).evicts("away", "w0", 1, 95, 105)
 	for _, name := range []string{"p", "q"} {
