@@ -28,7 +28,6 @@ var imagePullFail = Kind{
 	Undo:        "the guard, or gameday heal, gives the images their names back",
 	Roles:       []clusters.Role{clusters.ControlPlane, clusters.Worker},
 	Needs:       []clusters.Capability{clusters.CapExec},
-	Cost:        Cost{Nodes: 1},
 	ProveWithin: time.Minute,
 	GoneWithin:  2 * time.Minute,
 	Trials:      []Trial{{Name: "image-pull-fail", Target: Target{Pick: PickOne, Role: "worker"}, With: "{namespace: kube-system, selector: k8s-app=kube-proxy}"}},

@@ -30,7 +30,6 @@ var pdbBlock = Kind{
 	Mechanism:   "where pods have a budget that the run made, it is set to minAvailable 2147483647; where none has one, such a budget is made",
 	Undo:        "the guard, or gameday heal, puts the old numbers back, or removes the budget that was made",
 	Roles:       []clusters.Role{clusters.ControlPlane, clusters.Worker},
-	Cost:        Cost{Nodes: 1},
 	ProveWithin: time.Minute,
 	GoneWithin:  3 * time.Minute,
 	Trials:      []Trial{{Name: "pdb-block", Target: Target{Pick: PickOne, Role: "worker"}, With: "{namespace: kube-system, selector: k8s-app=kube-proxy}"}},

@@ -27,7 +27,6 @@ var podEvict = Kind{
 	Undo:        "none needed: the pod's controller replaces it",
 	Roles:       []clusters.Role{clusters.ControlPlane, clusters.Worker},
 	Needs:       []clusters.Capability{clusters.CapProcesses},
-	Cost:        Cost{Nodes: 1},
 	ProveWithin: 90 * time.Second, // a grace period is 30 s unless the pod says otherwise
 	GoneWithin:  5 * time.Minute,
 	Instant:     true,

@@ -26,7 +26,6 @@ var podKill = Kind{
 	Undo:        "none needed: the kubelet restarts the containers, or the pod's controller replaces the pod",
 	Roles:       []clusters.Role{clusters.ControlPlane, clusters.Worker},
 	Needs:       []clusters.Capability{clusters.CapProcesses},
-	Cost:        Cost{Nodes: 1},
 	ProveWithin: 30 * time.Second,
 	// The back-off of a container that crashed before is at most 5 min:
 	// k8s.io/kubernetes@v1.37.0 pkg/kubelet/kubelet.go MaxCrashLoopBackOff.
