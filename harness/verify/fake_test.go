@@ -127,7 +127,7 @@ func (f *fakeFault) Prove(_ context.Context, env faults.Env) (faults.Effect, err
 	case "always active":
 		e.Active, e.Gone = true, false
 	case "active later": // as one that is not sure
-		e.Active = broken || f.looks > 3
+		e.Active = broken || f.looks > 2
 	case "no control":
 		e.Control = ""
 	case "does not last":

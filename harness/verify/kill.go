@@ -249,7 +249,7 @@ func (v *Verifier) inAnother(ctx context.Context, t Trial, how string, k *Kill, 
 		k.Verdict, k.Reason = judge(err)
 		return
 	}
-	v.cfg.Say("%s: %s on %s, killed when %s", t.Name, t.Kind.Name, strings.Join(k.Places, ", "), k.Moment)
+	v.cfg.Say("%s: %s on %s, in a process of its own, ended when %s", t.Name, t.Kind.Name, strings.Join(k.Places, ", "), k.Moment)
 	err = do(targets)
 	settled := v.settle(ctx, before, &k.Whole, &k.SideEffects)
 	k.Verdict, k.Reason = judge(err, settled)

@@ -44,7 +44,7 @@ const (
 	// twin is how long the proof is looked at while nothing is injected, twinLooks
 	// how often at least.
 	twin      = 500 * time.Millisecond
-	twinLooks = 3
+	twinLooks = 2
 	// convergeWithin bounds the wait until the cluster is whole: the kubelet's
 	// back-off is at most 5 min, k8s.io/kubernetes@v1.37.0 pkg/kubelet/kubelet.go
 	// MaxCrashLoopBackOff.

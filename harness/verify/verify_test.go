@@ -45,7 +45,7 @@ func TestTry(t *testing.T) {
 			if tc.want != Pass {
 				return
 			}
-			if row.ProvenFromArmed == nil || row.ProvenFromInjected == nil || row.Heal == nil || row.Gone == nil || row.Whole == nil || row.Looks < 4 {
+			if row.ProvenFromArmed == nil || row.ProvenFromInjected == nil || row.Heal == nil || row.Gone == nil || row.Whole == nil || row.Looks < 3 {
 				t.Errorf("figures are missing: %+v", row)
 			}
 			if tc.defect == "measure" && (row.Measure == nil || row.Measure.Off == nil || *row.Measure.Off != 2) {
