@@ -14,7 +14,7 @@ import (
 
 // Both listen on 127.0.0.1 of their node only, as kubeadm has it:
 // k8s.io/kubernetes@v1.37.0 cmd/kubeadm/app/phases/controlplane/manifests.go,
-// pkg/cluster/ports/ports.go.
+// pkg/cluster/ports/ports.go, pkg/scheduler/apis/config/types.go.
 const (
 	controllerManagerHealth = "https://127.0.0.1:10257/healthz"
 	schedulerHealth         = "https://127.0.0.1:10259/healthz"

@@ -114,13 +114,21 @@ func (s service) led(ctx context.Context, env Env, notes struck) (text string, e
 	if notes.Lease == nil {
 		return "led by " + now.Node, nil
 	}
+	ended, err := gone(notes.Processes[notes.Lease.Node])
+	if err != nil {
+		return "", err
+	}
 	d, moved := notes.Lease.gap(now)
-	if !moved {
-		ended, err := gone(notes.Processes[notes.Lease.Node])
-		if err == nil && ended {
-			err = errors.New("nobody leads: the lease is still that of the one who was killed")
-		}
-		return "the leader kept its lease", err
+	switch {
+	case !moved && ended:
+		return "", errors.New("nobody leads: the lease is still that of the one who was killed")
+	case !moved:
+		return "the leader kept its lease", nil
+	case !ended:
+		// One that was paused, and whose lease another one took, ends itself when it
+		// notices: k8s.io/kubernetes@v1.37.0 cmd/kube-controller-manager/app/controllermanager.go
+		// OnStoppedLeading, cmd/kube-scheduler/app/server.go.
+		return "", errors.New("the old leader has not noticed yet that another one leads")
 	}
 	return fmt.Sprintf("nobody led for %.1f s, now %s does", d.Seconds(), now.Node), nil
 }
