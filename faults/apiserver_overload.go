@@ -43,8 +43,9 @@ const (
 	// overloadQueue is how many requests of the storm may wait in the API server;
 	// the next one is refused.
 	overloadQueue = 5
-	// overloadWindow is between two readings of the API server's counters.
-	overloadWindow = time.Second
+	// overloadWindow is between two readings of the API server's counters. The
+	// requests come in bursts, so that a shorter one would count them unevenly.
+	overloadWindow = 2 * time.Second
 	// listTime bounds one request of the storm.
 	listTime = 10 * time.Second
 	// systemLevel is the priority level of nodes, which the storm must not touch:
