@@ -41,10 +41,43 @@ type APIAvailability struct {
 	// Endpoints that are judged: lb, direct (every API server by itself), or
 	// places such as control-plane[1]. The others are told as evidence.
 	Endpoints []string `yaml:"endpoints"`
+	// During gives larger limits to phases that are known to cost more.
+	During []APIDuring `yaml:"during"`
 	// Late is how late a sample may start before it is left out.
 	Late time.Duration `yaml:"late"`
 	// Min is the least number of samples of each judged series.
 	Min int `yaml:"min"`
+}
+
+// APIDuring are limits of their own for outages that meet some phases. What of
+// such an outage lies outside of all of them is judged by the common limits.
+type APIDuring struct {
+	// Phases by their paths; * stands for anything in one part: upgrade/*/etcd.
+	Phases []string `yaml:"phases"`
+	// After is how long after its end a phase's effects last.
+	After time.Duration `yaml:"after"`
+	// Longest, Pinned and Watch as outside of the phases; 0: as there.
+	Longest time.Duration `yaml:"longest"`
+	Pinned  time.Duration `yaml:"pinned"`
+	Watch   time.Duration `yaml:"watch"`
+}
+
+// limits of outages on connections of a kind.
+func (c *APIAvailability) limits(conn string, phases []PhaseFact) limits {
+	return c.limited(c.longest(conn), phases, func(d APIDuring) time.Duration {
+		if conn == "reused" && d.Pinned > 0 {
+			return d.Pinned
+		}
+		return d.Longest
+	})
+}
+
+func (c *APIAvailability) limited(base time.Duration, phases []PhaseFact, budget func(APIDuring) time.Duration) limits {
+	l := limits{base: base}
+	for _, d := range c.During {
+		l.in = append(l.in, limit{windowOf(phases, d.Phases, d.After), max(base, budget(d))})
+	}
+	return l
 }
 
 // Words of Endpoints.
@@ -70,6 +103,17 @@ func (c *APIAvailability) Validate() []error {
 	if len(c.Endpoints) == 0 {
 		errs = append(errs, fmt.Errorf("endpoints: none would be judged; name %s, %s or a place such as control-plane[0]", endpointLB, endpointDirect))
 	}
+	for i, d := range c.During {
+		if len(d.Phases) == 0 {
+			errs = append(errs, fmt.Errorf("during[%d].phases: none is named", i))
+		}
+		if d.Longest == 0 && d.Pinned == 0 && d.Watch == 0 {
+			errs = append(errs, fmt.Errorf("during[%d]: nothing is other than outside; give longest, pinned or watch", i))
+		}
+		for _, err := range notNegative(map[string]time.Duration{"after": d.After, "longest": d.Longest, "pinned": d.Pinned, "watch": d.Watch}) {
+			errs = append(errs, fmt.Errorf("during[%d].%w", i, err))
+		}
+	}
 	for _, e := range c.Endpoints {
 		if e != endpointLB && e != endpointDirect && !strings.HasSuffix(e, "]") {
 			errs = append(errs, fmt.Errorf("endpoints: %q is neither %s, %s nor a place such as control-plane[0]", e, endpointLB, endpointDirect))
@@ -80,11 +124,15 @@ func (c *APIAvailability) Validate() []error {
 
 // Fits implements scenarios.Fitter: there is a load balancer only where there is
 // something to balance.
-func (c *APIAvailability) Fits(controlPlanes int, _ []string) []error {
-	if controlPlanes == 1 && slices.Contains(c.Endpoints, endpointLB) {
-		return []error{fmt.Errorf("endpoints: a cluster of one control plane has no load balancer; write endpoints: [%s]", endpointDirect)}
+func (c *APIAvailability) Fits(controlPlanes int, phases []string) []error {
+	var errs []error
+	for i, d := range c.During {
+		errs = append(errs, fits("during", i, d.Phases, phases)...)
 	}
-	return nil
+	if controlPlanes == 1 && slices.Contains(c.Endpoints, endpointLB) {
+		errs = append(errs, fmt.Errorf("endpoints: a cluster of one control plane has no load balancer; write endpoints: [%s]", endpointDirect))
+	}
+	return errs
 }
 
 // verbs in the order of their results.
@@ -167,8 +215,7 @@ func (c *APIAvailability) verb(h *history.History, verb string, in span, why str
 	if why != "" {
 		g.doubt("%s", why)
 	}
-	var worst Outage
-	limit := c.Longest // of the worst
+	worst := newParts(c.limits("new", around.phases))
 	outages, judged := 0, 0
 	var apart, sampled []string
 	for _, id := range slices.Sorted(maps.Keys(h.Series)) {
@@ -190,11 +237,7 @@ func (c *APIAvailability) verb(h *history.History, verb string, in span, why str
 		r.Samples += t.judged
 		r.Excluded += t.late + t.unsent + t.outside
 		outages += len(t.outages)
-		longest := c.longest(s.Conn)
-		w := c.series(&g, name, t, longest, c.total(longest, blows), s.Deadline, h, in)
-		if float64(w.Length())/float64(longest) >= float64(worst.Length())/float64(limit) {
-			worst, limit = w, longest
-		}
+		c.series(&g, worst, name, t, c.limits(s.Conn, around.phases), blows, s.Deadline, h, in)
 		for _, o := range t.outages {
 			around.evidence(&r, o.span(), fmt.Sprintf("%s %s down for %s (+-%s): %s", verb, name, length(o.Length()), length(o.ErrorBar()), o.text()))
 		}
@@ -203,7 +246,7 @@ func (c *APIAvailability) verb(h *history.History, verb string, in span, why str
 	for _, e := range c.absent(h, sampled, places) {
 		g.doubt("no %s was sampled %s", verb, e)
 	}
-	r.Budget, r.Observed, r.ErrorBar = seconds(limit), seconds(worst.Length()), seconds(worst.ErrorBar())
+	worst.take(&r)
 	if outages == 0 && judged > 0 {
 		g.note("no outage in %d samples", r.Samples)
 	} else if judged > 0 {
@@ -249,36 +292,51 @@ func (s surroundings) blows() int {
 	return n
 }
 
-// series judges one series and returns its longest outage.
-func (c *APIAvailability) series(g *grounds, name string, t tally, longest, total, deadline time.Duration, h *history.History, in span) Outage {
-	var worst Outage
+// judge judges one outage by its limits.
+func (l limits) judge(g *grounds, worst *parts, o Outage, say, until string) ruling {
+	r := l.rule(o)
+	if r.part < 0 {
+		worst.add(-1, o.Length(), o.ErrorBar(), l.base)
+	} else {
+		worst.add(r.part, o.Length(), o.ErrorBar(), r.limit)
+		worst.add(-1, r.length(), (r.most-r.least)/2, l.base)
+		say += fmt.Sprintf(", %s of it outside of %s", length(r.length()), l.in[r.part].name)
+	}
+	switch {
+	case r.fails:
+		g.fail("%s", say)
+	case o.Open:
+		g.doubt("%s, which had not ended when the %s stopped", say, until)
+	case r.open != "":
+		g.doubt("%s, but the end of %s is not in the record", say, r.open)
+	case r.doubt && o.starved():
+		g.doubt("%s, in which %s started late or not at all: the harness was starved", say, count(o.Late, "sample", "samples"))
+	case r.doubt:
+		g.doubt("%s: too close to the budget for its error bar", say)
+	}
+	return r
+}
+
+// series judges one series.
+func (c *APIAvailability) series(g *grounds, worst *parts, name string, t tally, by limits, blows int, deadline time.Duration, h *history.History, in span) {
+	total := c.total(by.base, blows)
 	var least, most time.Duration
 	for _, o := range t.outages {
-		least, most = least+o.Least(), most+o.Most()
-		if o.Length() > worst.Length() {
-			worst = o
-		}
-		say := fmt.Sprintf("outage of %s (+-%s) %s at %s", length(o.Length()), length(o.ErrorBar()), name, clock(o.FirstBad))
-		switch {
-		case o.least() > longest:
-			g.fail("%s", say)
-		case o.Open:
-			g.doubt("%s, which had not ended when the samplers stopped", say)
-		case o.Most() > longest && o.starved():
-			g.doubt("%s, in which %s started late or not at all: the harness was starved", say, count(o.Late, "sample", "samples"))
-		case o.Most() > longest:
-			g.doubt("%s: too close to the budget for its error bar", say)
-		}
+		r := by.judge(g, worst, o, fmt.Sprintf("outage of %s (+-%s) %s at %s", length(o.Length()), length(o.ErrorBar()), name, clock(o.FirstBad)), "samplers")
+		least, most = least+r.least, most+r.most
 	}
 	if len(t.outages) > 0 {
 		most += t.hidden
 		sum := (least + most) / 2
 		say := fmt.Sprintf("down for %s (+-%s) in all %s, %.2f %% available", length(sum), length((most-least)/2), name, 100*(1-sum.Seconds()/(in.to-in.from).Seconds()))
+		if len(by.in) > 0 {
+			say += " outside of the phases that allow more"
+		}
 		g.limit(seconds(least), seconds(most), seconds(total), say)
 	} else if t.hidden > total {
 		g.doubt("nothing was seen %s for %s in all", name, length(t.hidden))
 	}
-	if t.blind > longest {
+	if longest, _ := by.of(span{t.blindAt, t.blindAt + t.blind}, true); t.blind > longest {
 		g.doubt("no sample %s for %s from %s on: an outage could hide there", name, length(t.blind), clock(t.blindAt))
 	}
 	if t.judged < c.Min {
@@ -307,7 +365,6 @@ func (c *APIAvailability) series(g *grounds, name string, t tally, longest, tota
 			g.doubt("%s", gapText([]history.Gap{gap}))
 		}
 	}
-	return worst
 }
 
 // leftOut tells what was not judged of a series.
@@ -349,6 +406,20 @@ func (c *APIAvailability) promise(blows int) string {
 	p := "no outage longer than " + length(c.Longest)
 	if c.Pinned > 0 {
 		p += " (" + length(c.Pinned) + " on reused connections)"
+	}
+	for _, d := range c.During {
+		var more []string
+		for _, x := range []struct {
+			what string
+			d    time.Duration
+		}{{"", d.Longest}, {" on reused connections", d.Pinned}} {
+			if x.d > 0 {
+				more = append(more, length(x.d)+x.what)
+			}
+		}
+		if more != nil {
+			p += fmt.Sprintf("; during %s and %s after, %s", strings.Join(d.Phases, ", "), length(d.After), strings.Join(more, ", "))
+		}
 	}
 	switch {
 	case c.Total > 0:

@@ -18,7 +18,7 @@ func Catalogue() []Kind {
 	return []Kind{
 		{
 			Name:   "api.availability",
-			Doc:    "the API answers reads, quorum reads, writes and watches: longest outage, p99, no event left out (api.read, api.quorum-read, api.write, api.watch, api.watch-missed)",
+			Doc:    "the API answers reads, quorum reads, writes and watches: longest outage, p99, no event left out (api.read, api.quorum-read, api.write, api.watch, api.watch-missed); during: [{phases: [upgrade/*/etcd], after, longest, pinned, watch}] allows some phases more",
 			Source: "one fault at a time: an apiserver or the etcd leader killed costs <= 5 s behind a health-checked load balancer (etcd election 1-2 s); watches <= 60 s (HTTP/2 health check 45 s + back-off)",
 			New:    newAPIAvailability,
 		},

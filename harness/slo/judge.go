@@ -47,7 +47,11 @@ func settle(h *history.History, r *Result) {
 		r.Reason = strings.TrimSuffix(fmt.Sprintf("the checker gave no verdict (%q); %s", r.Verdict, r.Reason), "; ")
 		r.Verdict = Inconclusive
 	}
-	for _, v := range []*float64{&r.Budget, &r.Observed, &r.ErrorBar} {
+	numbers := []*float64{&r.Budget, &r.Observed, &r.ErrorBar}
+	for i := range r.Parts {
+		numbers = append(numbers, &r.Parts[i].Budget, &r.Parts[i].Observed, &r.Parts[i].ErrorBar)
+	}
+	for _, v := range numbers {
 		if math.IsNaN(*v) || math.IsInf(*v, 0) { // JSON has no words for them
 			*v = 0
 			r.Verdict = Inconclusive

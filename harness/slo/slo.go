@@ -61,6 +61,9 @@ type Result struct {
 	Excluded int        `json:"excluded"`
 	Reason   string     `json:"reason"`
 	Evidence []Evidence `json:"evidence,omitempty"`
+	// Parts are there if the budget is another during some phases; Budget and
+	// Observed are then those of the part that came nearest to its budget.
+	Parts []Part `json:"parts,omitempty"`
 }
 
 // Checker judges a history. Its exported fields are its parameters.

@@ -136,7 +136,8 @@ func TestDocument(t *testing.T) {
 	d := Make(b.h, []Result{{
 		Name: "api.read", Verdict: Fail, Budget: 5, Observed: 6.05, ErrorBar: .05, Unit: "s", Promise: "no outage longer than 5 s",
 		Samples: 1000, Excluded: 3, Reason: "too long",
-		Evidence: []Evidence{{From: sec(22), To: sec(28), Text: "down", During: []string{"cut"}}},
+		Evidence: []Evidence{{From: sec(22), To: sec(28), Text: "down", During: []string{"cut"}}, {From: sec(22), To: sec(28), Text: "direct", Beside: true}},
+		Parts:    []Part{{Name: "elsewhere", Budget: 5, Observed: 6.05, ErrorBar: .05, Samples: 1}},
 	}})
 	got, err := json.MarshalIndent(d, "", "  ")
 	if err != nil {

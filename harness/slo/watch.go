@@ -252,13 +252,20 @@ func watched(h *history.History) []string {
 }
 
 func (c *APIAvailability) watch(h *history.History, in span, why string, places map[string]string, around surroundings) Result {
-	r := Result{Name: "api.watch", Unit: "s", Budget: seconds(c.Watch), Promise: fmt.Sprintf("no watch closed or silent for longer than %s (%s)", length(c.Watch), strings.Join(c.Endpoints, ", "))}
+	r := Result{Name: "api.watch", Unit: "s", Budget: seconds(c.Watch), Promise: fmt.Sprintf("no watch closed or silent for longer than %s", length(c.Watch))}
+	for _, d := range c.During {
+		if d.Watch > 0 {
+			r.Promise += fmt.Sprintf("; during %s and %s after, %s", strings.Join(d.Phases, ", "), length(d.After), length(d.Watch))
+		}
+	}
+	r.Promise += " (" + strings.Join(c.Endpoints, ", ") + ")"
 	var g grounds
 	if why != "" {
 		g.doubt("%s", why)
 	}
 	endpoints := watched(h)
-	var worst Outage
+	by := c.limited(c.Watch, around.phases, func(d APIDuring) time.Duration { return d.Watch })
+	worst := newParts(by)
 	judged, outages := 0, 0
 	for _, e := range endpoints {
 		list, told := watchOutages(h, e, in)
@@ -276,18 +283,7 @@ func (c *APIAvailability) watch(h *history.History, in span, why string, places 
 			g.doubt("the %s never told of a write", name)
 		}
 		for _, o := range list {
-			if o.Length() >= worst.Length() {
-				worst = o
-			}
-			say := fmt.Sprintf("%s gone for %s (+-%s) at %s", name, length(o.Length()), length(o.ErrorBar()), clock(o.FirstBad))
-			switch {
-			case o.least() > c.Watch:
-				g.fail("%s", say)
-			case o.Open:
-				g.doubt("%s, which had not ended when the watches stopped", say)
-			case o.Most() > c.Watch:
-				g.doubt("%s: too close to the budget for its error bar", say)
-			}
+			by.judge(&g, worst, o, fmt.Sprintf("%s gone for %s (+-%s) at %s", name, length(o.Length()), length(o.ErrorBar()), clock(o.FirstBad)), "watches")
 			around.evidence(&r, o.span(), fmt.Sprintf("%s gone for %s (+-%s): %s", name, length(o.Length()), length(o.ErrorBar()), o.Cause))
 		}
 	}
@@ -300,7 +296,7 @@ func (c *APIAvailability) watch(h *history.History, in span, why string, places 
 	if list := gaps(h, in, "watch/canary/"); len(list) > 0 {
 		g.note("%s begun anew (410), which is lawful", count(len(list), "watch was", "watches were"))
 	}
-	r.Observed, r.ErrorBar = seconds(worst.Length()), seconds(worst.ErrorBar())
+	worst.take(&r)
 	g.decide(&r)
 	return r
 }

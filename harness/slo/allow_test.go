@@ -1,0 +1,100 @@
+package slo
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"gameday/harness/history"
+)
+
+func TestIsNamed(t *testing.T) {
+	for _, c := range []struct {
+		pattern, phase string
+		want           bool
+	}{
+		{"upgrade/*/etcd", "upgrade/control-plane[0]/etcd", true},
+		{"upgrade/*/etcd", "upgrade/control-plane[0]/kubelet", false},
+		{"upgrade/*", "upgrade/control-plane[0]/etcd", false},
+		{"upgrade/control-plane[0]/etcd", "upgrade/control-plane[0]/etcd", true},
+		{"upgrade/control-plane[0]/etcd", "upgrade/control-plane0/etcd", false},
+		{"upgrade/control-plane[*]/etcd", "upgrade/control-plane[2]/etcd", true},
+		{"upgrade/worker?0]/drain", "upgrade/worker[0]/drain", false},
+	} {
+		if got := isNamed(c.pattern, c.phase); got != c.want {
+			t.Errorf("%s names %s: %v", c.pattern, c.phase, got)
+		}
+	}
+}
+
+func TestAPIDuring(t *testing.T) {
+	const etcd = "upgrade/control-plane[0]/etcd"
+	during := func(list ...APIDuring) func(*APIAvailability) {
+		return func(c *APIAvailability) { c.Total, c.During = time.Minute, list }
+	}
+	ten := during(APIDuring{Phases: []string{"upgrade/*/etcd"}, After: 10 * time.Second, Longest: 20 * time.Second})
+	for _, c := range []struct {
+		name   string
+		set    func(c *APIAvailability)
+		change func(float64, *history.Sample)
+		make   func(b *book)
+		want   Verdict
+		reason string
+		parts  string
+	}{
+		{name: "within the phase", set: ten, change: down(35, 49), want: Pass, reason: "1 outage", parts: "elsewhere 0 of 5, 1; upgrade/*/etcd 14.053 of 20, 1"},
+		{name: "longer than the phase allows", set: ten, change: down(32, 53), want: Fail, reason: "outage of 21.1 s (+-53 ms) via lb (new) at 0:32.00, 25 ms of it outside of upgrade/*/etcd"},
+		{name: "as long as the phase allows", set: ten, change: down(32, 51.95), want: Inconclusive, reason: "too close to the budget"},
+		{name: "after the phase", set: ten, change: down(52, 58), want: Pass, reason: "1 outage"},
+		{name: "elsewhere", set: ten, change: down(70, 76), want: Fail, reason: "outage of 6.05 s (+-53 ms) via lb (new) at 1:10.00", parts: "elsewhere 6.053 of 5, 1; upgrade/*/etcd 0 of 20, 0"},
+		{name: "too much of it outside", set: ten, change: down(50, 68), want: Fail, reason: "of it outside of upgrade/*/etcd"},
+		{name: "nearly too much of it outside", set: ten, change: down(50, 64), want: Inconclusive, reason: "too close"},
+		{name: "a little of it outside", set: ten, change: down(50, 61), want: Pass, reason: "1 outage"},
+		{name: "perhaps not in the phase at all", set: ten, change: down(61, 67), want: Inconclusive, reason: "too close"},
+		{name: "no such phase", set: during(APIDuring{Phases: []string{"upgrade/*/kubelet"}, Longest: 20 * time.Second}), change: down(35, 49), want: Fail, reason: "outage of 14.1 s"},
+		{name: "the largest counts", set: during(APIDuring{Phases: []string{"upgrade/*"}, Longest: 8 * time.Second}, APIDuring{Phases: []string{"upgrade/*/etcd"}, Longest: 20 * time.Second}),
+			change: down(35, 49), want: Pass, reason: "1 outage", parts: "elsewhere 0 of 5, 1; upgrade/* 0 of 8, 0; upgrade/*/etcd 14.053 of 20, 1"},
+		{name: "of another kind of connection", set: during(APIDuring{Phases: []string{"upgrade/*/etcd"}, Pinned: 20 * time.Second}), change: down(35, 49), want: Fail, reason: "outage of 14.1 s"},
+		{name: "a second attempt", set: ten, change: down(85, 95), make: func(b *book) { b.step(80, 100, etcd, "cp0", "proceeded", "") }, want: Pass, reason: "1 outage"},
+		{name: "a phase that did not end", set: ten, change: down(85, 95), make: func(b *book) { b.phase(80, etcd, "cp0", stateBegan, "", "") }, want: Inconclusive, reason: "the end of " + etcd + " is not in the record"},
+		{name: "the sum is of what lies outside", set: func(c *APIAvailability) { ten(c); c.Total = time.Second }, change: down(35, 49), want: Pass, reason: "down for 0 s (+-0 s) in all"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBook(120).series(1, "read", "lb", 120, c.change).step(30, 50, etcd, "cp0", "proceeded", "").step(25, 55, "upgrade/control-plane[0]", "cp0", "proceeded", "")
+			if c.make != nil {
+				c.make(b)
+			}
+			a := newAPIAvailability().(*APIAvailability)
+			c.set(a)
+			if errs := a.Validate(); errs != nil {
+				t.Fatal(errs)
+			}
+			r := named(t, a.Check(b.h), "api.read")
+			want(t, r, c.want, c.reason)
+			var got []string
+			for _, p := range r.Parts {
+				got = append(got, fmt.Sprintf("%s %v of %v, %d", p.Name, p.Observed, p.Budget, p.Samples))
+			}
+			if c.parts != "" && strings.Join(got, "; ") != c.parts {
+				t.Errorf("parts %q", got)
+			}
+		})
+	}
+}
+
+func TestDuringFits(t *testing.T) {
+	c := newAPIAvailability().(*APIAvailability)
+	c.During = []APIDuring{{Phases: []string{"upgrade/*/etcd", "upgrade/*/ectd"}, Longest: time.Minute}}
+	phases := []string{"upgrade", "upgrade/control-plane[0]/etcd"}
+	if errs := c.Fits(3, phases); len(errs) != 1 || !strings.Contains(errs[0].Error(), `during[0].phases: "upgrade/*/ectd" names no phase`) {
+		t.Errorf("%v", errs)
+	}
+	if errs := c.Fits(3, nil); errs != nil {
+		t.Errorf("phases that are not known: %v", errs)
+	}
+	c.During = []APIDuring{{}, {Phases: []string{"x"}, After: -1, Longest: 1}}
+	if errs := c.Validate(); len(errs) != 3 || !strings.Contains(errs[2].Error(), "during[1].after: -1ns is below 0") {
+		t.Errorf("%v", errs)
+	}
+}
