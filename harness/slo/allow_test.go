@@ -98,3 +98,51 @@ func TestDuringFits(t *testing.T) {
 		t.Errorf("%v", errs)
 	}
 }
+
+func TestCronDuring(t *testing.T) {
+	const etcd = "upgrade/control-plane[0]/etcd"
+	for _, c := range []struct {
+		name   string
+		make   func(b *book)
+		lates  map[float64]float64 // by slot
+		want   Verdict
+		reason string
+	}{
+		{name: "in the phase", lates: map[float64]float64{600: 80}, want: Pass, reason: "p99 is 1.00 s elsewhere; p99 is 80.0 s during upgrade/*/etcd"},
+		{name: "later than the phase allows", lates: map[float64]float64{600: 95}, want: Fail, reason: "p99 is 95.0 s during upgrade/*/etcd"},
+		{name: "close to what it allows", lates: map[float64]float64{600: 90}, want: Inconclusive, reason: "too close"},
+		{name: "elsewhere", lates: map[float64]float64{300: 80}, want: Fail, reason: "p99 is 80.0 s elsewhere"},
+		{name: "waiting when the phase began", lates: map[float64]float64{540: 80}, want: Pass, reason: "during upgrade/*/etcd"},
+		{name: "started in the phase, far too late", lates: map[float64]float64{480: 110}, want: Fail, reason: "p99 is 110.0 s elsewhere"},
+		{name: "at the edge", make: func(b *book) { b.step(901, 910, etcd, "cp0", "proceeded", "") }, lates: map[float64]float64{840: 80}, want: Inconclusive, reason: "at the edge of a phase"},
+		{name: "a phase that did not end", make: func(b *book) { b.phase(900, etcd, "cp0", stateBegan, "", "") }, lates: map[float64]float64{960: 80}, want: Inconclusive, reason: "the end of " + etcd + " is not in the record"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBook(1230).cronJob("a", "* * * * *", nil).step(590, 605, etcd, "cp0", "proceeded", "")
+			if c.make != nil {
+				c.make(b)
+			}
+			for slot := 60.0; slot <= 1200; slot += 60 {
+				b.job("a", slot, max(1, c.lates[slot]), nil)
+			}
+			k := newCronStartLatency().(*CronStartLatency)
+			k.During = []CronDuring{{Phases: []string{"upgrade/*/etcd"}, After: 30 * time.Second, P99: 90 * time.Second}}
+			if errs := k.Validate(); errs != nil {
+				t.Fatal(errs)
+			}
+			r := named(t, k.Check(b.h), "cron.start-latency")
+			want(t, r, c.want, c.reason)
+			if len(r.Parts) != 2 || r.Parts[0].Samples+r.Parts[1].Samples != r.Samples {
+				t.Errorf("%+v", r.Parts)
+			}
+		})
+	}
+	k := newCronStartLatency().(*CronStartLatency)
+	k.During = []CronDuring{{Phases: []string{"upgrade/*/ectd"}, P99: time.Minute}, {}}
+	if errs := k.Validate(); len(errs) != 2 {
+		t.Errorf("%v", errs)
+	}
+	if errs := k.Fits(3, []string{"upgrade", etcd}); len(errs) != 1 || !strings.Contains(errs[0].Error(), "names no phase") {
+		t.Errorf("%v", errs)
+	}
+}

@@ -25,11 +25,26 @@ type CronStartLatency struct {
 	// Percentile is one more percentile, such as 99.99, that must be Within.
 	Percentile float64       `yaml:"percentile"`
 	Within     time.Duration `yaml:"within"`
+	// During gives larger bounds to slots that meet phases which are known to cost
+	// more.
+	During []CronDuring `yaml:"during"`
 	// Missed and Duplicates are how many are allowed.
 	Missed     int `yaml:"missed"`
 	Duplicates int `yaml:"duplicates"`
 	// Min is the least number of slots.
 	Min int `yaml:"min"`
+}
+
+// CronDuring are bounds of their own for slots that meet some phases: within the
+// longest common bound from the slot on. The other slots are judged without them.
+type CronDuring struct {
+	// Phases by their paths; * stands for anything in one part: upgrade/*/etcd.
+	Phases []string `yaml:"phases"`
+	// After is how long after its end a phase's effects last.
+	After time.Duration `yaml:"after"`
+	// P99 and Max as outside of the phases; 0: as there.
+	P99 time.Duration `yaml:"p99"`
+	Max time.Duration `yaml:"max"`
 }
 
 func newCronStartLatency() Checker {
@@ -53,8 +68,28 @@ func (c *CronStartLatency) Validate() []error {
 		errs = append(errs, fmt.Errorf("percentile: %v is not between 0 and 100", c.Percentile))
 	}
 	errs = append(errs, noneBelowZero(map[string]int{"missed": c.Missed, "duplicates": c.Duplicates})...)
+	for i, d := range c.During {
+		if len(d.Phases) == 0 {
+			errs = append(errs, fmt.Errorf("during[%d].phases: none is named", i))
+		}
+		if d.P99 == 0 && d.Max == 0 {
+			errs = append(errs, fmt.Errorf("during[%d]: nothing is other than outside; give p99 or max", i))
+		}
+		for _, err := range notNegative(map[string]time.Duration{"after": d.After, "p99": d.P99, "max": d.Max}) {
+			errs = append(errs, fmt.Errorf("during[%d].%w", i, err))
+		}
+	}
 	if c.Min < 1 {
 		errs = append(errs, fmt.Errorf("min: %d slots prove nothing; give at least 1", c.Min))
+	}
+	return errs
+}
+
+// Fits implements scenarios.Fitter.
+func (c *CronStartLatency) Fits(_ int, phases []string) []error {
+	var errs []error
+	for i, d := range c.During {
+		errs = append(errs, fits("during", i, d.Phases, phases)...)
 	}
 	return errs
 }
@@ -80,14 +115,41 @@ func (c *CronStartLatency) bounds() []bound {
 	return out
 }
 
+// boundsOf are the bounds of a slot that fell to a part (-1: elsewhere).
+func (c *CronStartLatency) boundsOf(part int) []bound {
+	if part < 0 {
+		return c.bounds()
+	}
+	d := CronStartLatency{P99: max(c.P99, c.During[part].P99), Max: max(c.Max, c.During[part].Max)}
+	return d.bounds()
+}
+
+// longest is the longest of some bounds.
+func longestOf(bounds []bound) time.Duration {
+	var d time.Duration
+	for _, b := range bounds {
+		d = max(d, b.budget)
+	}
+	return d
+}
+
+// parts are the windows of During, as limits by their longest bound.
+func (c *CronStartLatency) parts(phases []PhaseFact) limits {
+	l := limits{base: longestOf(c.bounds())}
+	for i, d := range c.During {
+		l.in = append(l.in, limit{windowOf(phases, d.Phases, d.After), longestOf(c.boundsOf(i))})
+	}
+	return l
+}
+
 // Check implements Checker.
 func (c *CronStartLatency) Check(h *history.History) []Result {
 	around := look(h)
 	stop := Stopped(h)
 	// A slot is judged only if it had time to break the longest bound.
 	slack := apiSecond
-	for _, b := range c.bounds() {
-		slack = max(slack, b.budget+apiSecond)
+	for part := -1; part < len(c.During); part++ {
+		slack = max(slack, longestOf(c.boundsOf(part))+apiSecond)
 	}
 	slots, unsure, err := Slots(h, stop)
 	var judged, young []Slot
@@ -176,92 +238,74 @@ func (w cronWork) besides(g *grounds) {
 
 func (c *CronStartLatency) latency(w cronWork) Result {
 	r := Result{Name: "cron.start-latency", Unit: "s", ErrorBar: seconds(apiSecond)}
-	bounds := c.bounds()
-	var words []string
-	for _, b := range bounds {
-		words = append(words, b.name+" <= "+length(b.budget))
+	r.Promise = "slot to first container: " + promised(c.bounds())
+	for i, d := range c.During {
+		r.Promise += fmt.Sprintf("; during %s and %s after, %s", strings.Join(d.Phases, ", "), length(d.After), promised(c.boundsOf(i)))
 	}
-	r.Promise = "slot to first container: " + strings.Join(words, ", ")
 	var g grounds
 	w.ready(&g, &r, c.Min)
 
+	by := c.parts(w.around.phases)
 	blind := "" // the first slot that may have started unseen
-	strictest := forever
-	for _, b := range bounds {
-		strictest = min(strictest, b.budget)
-	}
-	var late, least []time.Duration // as they are known, and what of them is sure
+	var late []start
 	var worst, waited time.Duration // longest latency; longest wait for a start that never came
-	never, excused, early, unseen := 0, 0, 0, 0
+	never, excused, early := 0, 0, 0
 	for _, s := range w.slots {
 		if _, ok := w.lawful(s); ok {
 			excused++
 			continue
 		}
 		from := w.at(s.At)
-		took, until := forever, w.stop
+		x := start{took: forever}
+		until := w.stop
 		if !s.Started.IsZero() {
-			took = s.Started.Sub(s.At)
+			x.took = s.Started.Sub(s.At)
 			until = w.at(s.Started)
 		}
-		late, least = append(late, took), append(least, took)
-		if took <= strictest {
-			worst = max(worst, took)
-			if took < -apiSecond {
+		x.sure = x.took
+		// The part depends on the slot alone, not on when it started.
+		at := span{from, from + by.base}
+		_, x.lenient = by.of(at, false)
+		_, x.strict = by.of(at, true)
+		strictest := forever
+		for _, b := range c.boundsOf(x.lenient) {
+			strictest = min(strictest, b.budget)
+		}
+		if x.took <= strictest {
+			worst = max(worst, x.took)
+			if x.took < -apiSecond {
 				early++
 			}
+			late = append(late, x)
 			continue
 		}
 		slot := fmt.Sprintf("%s: slot %s", s.CronJob, s.At.Format("15:04:05"))
 		switch {
-		case took < forever:
-			worst = max(worst, took)
-			w.around.evidence(&r, span{from, until}, fmt.Sprintf("%s started %s late", slot, length(took)))
+		case x.took < forever:
+			worst = max(worst, x.took)
+			w.around.evidence(&r, span{from, until}, fmt.Sprintf("%s started %s late", slot, length(x.took)))
 		case len(s.Jobs) > 0:
 			w.around.evidence(&r, span{from, until}, slot+" never started: its Job's pods started no container")
 		default:
 			w.around.evidence(&r, span{from, until}, slot+" never started: no Job was made")
 		}
-		if took == forever {
+		if x.took == forever {
 			never++
 			waited = max(waited, w.stop-from)
 		}
 		if list := gaps(w.h, span{from, until}, jobSources...); len(list) > 0 {
-			least[len(least)-1] = 0
-			if unseen++; unseen == 1 {
+			x.sure = 0
+			if blind == "" {
 				blind = fmt.Sprintf("%s was late or not seen, and %s", slot, gapText(list))
 			}
 		}
+		late = append(late, x)
 	}
 	r.Excluded += excused
 	if early > 0 {
 		g.doubt("%s before the slot: the clocks of cluster and schedule disagree", count(early, "container started", "containers started"))
 	}
-	r.Budget = seconds(bounds[0].budget)
-	for i, b := range bounds {
-		if len(late) == 0 {
-			break
-		}
-		p := percentile(late, b.p)
-		say, value := b.name+" is "+length(p), p
-		if p == forever {
-			say, value = fmt.Sprintf("%s never started (waited %s)", b.name, length(waited)), waited
-		}
-		if i == 0 || p > b.budget {
-			r.Observed, r.Budget = seconds(value), seconds(b.budget)
-		}
-		// A time of the API is cut to the second: the latency is in [p, p+1 s).
-		switch {
-		case p > b.budget && percentile(least, b.p) <= b.budget:
-			g.doubt("%s; %s", blind, say)
-		case p > b.budget:
-			g.fail("%s", say)
-		case p+apiSecond > b.budget:
-			g.doubt("%s: too close to the budget for its error bar", say)
-		default:
-			g.note("%s", say)
-		}
-	}
+	c.percentiles(&g, &r, by, late, waited, blind)
 	if len(late) > never {
 		g.note("the latest start was %s after its slot", length(worst))
 	}
@@ -274,6 +318,85 @@ func (c *CronStartLatency) latency(w cronWork) Result {
 	w.besides(&g)
 	g.decide(&r)
 	return r
+}
+
+// start is the latency of a slot: as known, and what of it is sure.
+type start struct {
+	took, sure time.Duration
+	// The part that it falls to (-1: elsewhere), as the windows are at most and
+	// at least.
+	lenient, strict int
+}
+
+func promised(bounds []bound) string {
+	var words []string
+	for _, b := range bounds {
+		words = append(words, b.name+" <= "+length(b.budget))
+	}
+	return strings.Join(words, ", ")
+}
+
+// percentiles judges each part by its own bounds. A slot at the edge of a window
+// may be of two parts: a bound is broken for sure only if it is either way.
+func (c *CronStartLatency) percentiles(g *grounds, r *Result, by limits, late []start, waited time.Duration, blind string) {
+	all := newParts(by)
+	r.Budget = seconds(c.bounds()[0].budget)
+	for part := -1; part < len(by.in); part++ {
+		var known, sure [2][]time.Duration // by strict and by lenient windows
+		for _, x := range late {
+			for i, of := range []int{x.strict, x.lenient} {
+				if of == part {
+					known[i], sure[i] = append(known[i], x.took), append(sure[i], x.sure)
+				}
+			}
+		}
+		where := ""
+		if part >= 0 {
+			where = " during " + by.in[part].name
+		} else if len(by.in) > 0 {
+			where = " elsewhere"
+		}
+		worst := 0.0
+		for _, b := range c.boundsOf(part) {
+			p := max(percentile(known[0], b.p), percentile(known[1], b.p))
+			if len(known[0])+len(known[1]) == 0 {
+				break
+			}
+			say, value := b.name+" is "+length(p)+where, p
+			if p == forever {
+				say, value = fmt.Sprintf("%s never started%s (waited %s)", b.name, where, length(waited)), waited
+			}
+			if x := &all.list[part+1]; worst == 0 || p > b.budget {
+				worst = float64(value) / float64(b.budget)
+				all.ratio[part+1] = worst
+				x.Budget, x.Observed, x.ErrorBar, x.Samples = seconds(b.budget), seconds(value), seconds(apiSecond), len(known[1])
+			}
+			broken := percentile(sure[0], b.p) > b.budget && percentile(sure[1], b.p) > b.budget
+			open := ""
+			if part >= 0 {
+				open = by.in[part].open
+			}
+			// A time of the API is cut to the second: the latency is in [p, p+1 s).
+			switch {
+			case p > b.budget && broken:
+				g.fail("%s", say)
+			case p > b.budget && blind != "":
+				g.doubt("%s; %s", blind, say)
+			case p > b.budget:
+				g.doubt("%s, but with slots at the edge of a phase", say)
+			case open != "" && p > by.base:
+				g.doubt("%s, but the end of %s is not in the record", say, open)
+			case p+apiSecond > b.budget:
+				g.doubt("%s: too close to the budget for its error bar", say)
+			default:
+				g.note("%s", say)
+			}
+		}
+	}
+	if len(late) > 0 {
+		all.take(r)
+		r.ErrorBar = seconds(apiSecond)
+	}
 }
 
 // forever is the latency of a slot that never started.
