@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -52,27 +53,22 @@ type away struct{ etcd, apis, nodes map[string]bool }
 // fits says whether a fault may join: a majority of etcd and one API server stay,
 // and at most a third of the nodes is away.
 func (a away) fits(k faults.Kind, targets, all []clusters.Node) bool {
-	add := func(to map[string]bool, takes int) int {
-		n := len(to)
-		for _, t := range targets {
-			if takes > 0 && !to[t.Name()] {
-				n++
-			}
-		}
-		return n
-	}
 	cps := len(clusters.ByRole(all, clusters.ControlPlane))
 	nodes := cps + len(clusters.ByRole(all, clusters.Worker))
-	return add(a.etcd, k.Cost.EtcdMembers) <= (cps-1)/2 && add(a.apis, k.Cost.APIServers) <= max(1, cps-1) && add(a.nodes, k.Cost.Nodes) <= max(1, nodes/3)
+	then := away{maps.Clone(a.etcd), maps.Clone(a.apis), maps.Clone(a.nodes)}
+	then.take(k, targets)
+	return len(then.etcd) <= (cps-1)/2 && len(then.apis) <= max(1, cps-1) && len(then.nodes) <= max(1, nodes/3)
 }
 
+// take adds what a fault takes: a node that is away takes what runs on it along.
 func (a away) take(k faults.Kind, targets []clusters.Node) {
 	for _, t := range targets {
+		with := k.Cost.Nodes > 0 && t.Role() == clusters.ControlPlane
 		for _, x := range []struct {
 			to    map[string]bool
-			takes int
-		}{{a.etcd, k.Cost.EtcdMembers}, {a.apis, k.Cost.APIServers}, {a.nodes, k.Cost.Nodes}} {
-			if x.takes > 0 {
+			takes bool
+		}{{a.etcd, k.Cost.EtcdMembers > 0 || with}, {a.apis, k.Cost.APIServers > 0 || with}, {a.nodes, k.Cost.Nodes+k.Cost.Kubelets > 0}} {
+			if x.takes {
 				x.to[t.Name()] = true
 			}
 		}

@@ -184,13 +184,15 @@ func TestSequencesStayInTheBudget(t *testing.T) {
 		nodes = append(nodes, fakeNode{string(rune('x' + i)), clusters.Worker, i})
 	}
 	etcd, api, node := faults.Kind{Cost: faults.Cost{EtcdMembers: 1, APIServers: 1}}, faults.Kind{Cost: faults.Cost{APIServers: 1}}, faults.Kind{Cost: faults.Cost{Nodes: 1}}
+	kubelet := faults.Kind{Cost: faults.Cost{Kubelets: 1}}
 	a := away{map[string]bool{}, map[string]bool{}, map[string]bool{}}
 	for _, tc := range []struct {
 		k    faults.Kind
 		n    int
 		want bool
 	}{
-		{etcd, 0, true}, {etcd, 1, false}, {etcd, 0, true}, {api, 1, true}, {api, 2, false}, {node, 3, true}, {node, 4, false}, {node, 3, true},
+		{etcd, 0, true}, {node, 1, false}, {etcd, 1, false}, {etcd, 0, true}, {api, 1, true}, {api, 2, false}, {node, 3, true}, {node, 4, false}, {node, 3, true},
+		{kubelet, 4, false}, {kubelet, 3, true},
 	} {
 		targets := nodes[tc.n : tc.n+1]
 		if got := a.fits(tc.k, targets, nodes); got != tc.want {
