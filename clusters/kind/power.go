@@ -119,7 +119,7 @@ func (n *localNode) start(ctx context.Context) error {
 	}
 	// Nothing on it may take the wrong address for its own.
 	_, err = docker.Run(context.WithoutCancel(ctx), "kill", n.id)
-	return errors.Join(fmt.Errorf("Docker gave it the address %s instead of %s", got, n.ip), err) //nolint:staticcheck // a name
+	return errors.Join(fmt.Errorf("it got the address %s from Docker instead of %s", got, n.ip), err)
 }
 
 // holdLower takes the free addresses below the node's. The containers that hold
