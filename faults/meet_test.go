@@ -86,10 +86,10 @@ func TestMeetGRPC(t *testing.T) {
 	}
 	s := grpc.NewServer()
 	healthpb.RegisterHealthServer(s, health.NewServer())
-	go s.Serve(serve("well")) //nolint:errcheck // it ends with Stop
+	go s.Serve(serve("well"))
 	defer s.Stop()
 	plain := grpc.NewServer()
-	go plain.Serve(serve("plain")) //nolint:errcheck // it ends with Stop
+	go plain.Serve(serve("plain"))
 	defer plain.Stop()
 	defer serve("mute").Close()
 	left := serve("left")
