@@ -201,7 +201,12 @@ func (p *parts) take(r *Result) {
 		}
 	}
 	r.Budget, r.Observed, r.ErrorBar = p.list[worst].Budget, p.list[worst].Observed, p.list[worst].ErrorBar
-	if len(p.list) > 1 {
-		r.Parts = p.list
+	if len(p.list) == 1 {
+		return
+	}
+	for i, x := range p.list { // a phase may allow more to others only
+		if i == 0 || x.Samples > 0 || x.Budget > p.list[0].Budget {
+			r.Parts = append(r.Parts, x)
+		}
 	}
 }

@@ -299,7 +299,9 @@ func (l limits) judge(g *grounds, worst *parts, o Outage, say, until string) rul
 		worst.add(-1, o.Length(), o.ErrorBar(), l.base)
 	} else {
 		worst.add(r.part, o.Length(), o.ErrorBar(), r.limit)
-		worst.add(-1, r.length(), (r.most-r.least)/2, l.base)
+		if r.most > 0 {
+			worst.add(-1, r.length(), (r.most-r.least)/2, l.base)
+		}
 		say += fmt.Sprintf(", %s of it outside of %s", length(r.length()), l.in[r.part].name)
 	}
 	switch {
