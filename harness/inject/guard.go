@@ -144,7 +144,7 @@ func (g *Guard) Stop(ctx context.Context) error {
 func (j *Journal) guarded() error {
 	select {
 	case <-j.guardLost():
-		return errNoGuard
+		return ErrNoGuard
 	default:
 		return nil
 	}

@@ -46,10 +46,11 @@ var (
 	ErrBefore = errors.New("the target shows the effect already")
 	// ErrStuck is wrapped when the fault could not be shown to be gone.
 	ErrStuck = errors.New("the fault could not be undone")
+	// ErrNoGuard is wrapped when no guard watches over the run, or not any more.
+	ErrNoGuard = errors.New("no guard watches over this run, so nothing would undo the fault if the run died")
 
 	errStopping = errors.New("the window of the fault was closed")
 	errMaxHold  = errors.New("the fault was held for its longest time (maxHold)")
-	errNoGuard  = errors.New("no guard watches over this run, so nothing would undo the fault if the run died")
 )
 
 // Config of an injection. All fields but Phase are required.
@@ -303,7 +304,7 @@ func (i *Injection) keep(ctx context.Context, deadline time.Time) {
 		return
 	case <-t.C:
 	case <-i.cfg.Journal.guardLost():
-		cause = errNoGuard
+		cause = ErrNoGuard
 	}
 	if err := i.finish(ctx, cause); err != nil {
 		i.cfg.Env.Log("%s: %v", i.cfg.ID, err)

@@ -232,7 +232,7 @@ func TestNoGuardNoFault(t *testing.T) {
 	j := newTestJournal(t)
 	f := &fakeFault{}
 	i, _ := newTestInjection(t, j, "a", f)
-	if err := i.Start(t.Context()); !errors.Is(err, errNoGuard) || f.count("") != 0 {
+	if err := i.Start(t.Context()); !errors.Is(err, ErrNoGuard) || f.count("") != 0 {
 		t.Errorf("got %v after %d calls", err, f.count(""))
 	}
 }

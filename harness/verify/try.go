@@ -283,7 +283,7 @@ func (v *Verifier) injection(t Trial, id string, targets []clusters.Node) (*inje
 // effect must come.
 func started(err error) error {
 	switch {
-	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, context.Canceled):
+	case errors.Is(err, errors.ErrUnsupported), errors.Is(err, context.Canceled), errors.Is(err, inject.ErrNoGuard):
 		return err
 	case errors.Is(err, inject.ErrUnproven), errors.Is(err, inject.ErrBefore), errors.Is(err, context.DeadlineExceeded):
 		return &outcome{Fail, err}
