@@ -240,6 +240,8 @@ type Job struct {
 	// Condition is Complete, Failed, Suspended or empty.
 	Condition string `json:"condition,omitempty"`
 	Deleted   bool   `json:"deleted,omitempty"`
+	// Revision is the resourceVersion of this state.
+	Revision int64 `json:"rv,omitempty"`
 }
 
 // CronJob says what a CronJob promises, each time its spec changed.

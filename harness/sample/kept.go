@@ -17,6 +17,8 @@ import (
 const (
 	// keptFor bounds each question to a member in the final check.
 	keptFor = 15 * time.Second
+	// keptPage is how many keys are read at once.
+	keptPage = 20_000
 	// maxMissing is how many missing keys are named, for each member.
 	maxMissing = 100
 	// hashTries is how often the members are asked for their hashes at one
@@ -70,20 +72,33 @@ type kept struct {
 // look reads all canaries from the member. The read is linearizable: the member
 // first asks the quorum how far the log is and applies it.
 func (k *kept) look(ctx context.Context, prefix string, acked map[string]ack) {
-	ctx, cancel := context.WithTimeout(ctx, keptFor)
-	defer cancel()
-	resp, err := k.cli.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
-	if err != nil {
-		k.Err = rpcError(err)
-		return
-	}
-	k.at = resp.Header.Revision
-	k.Revision = k.at // until it is hashed at another
-	created := make(map[string]int64, len(resp.Kvs))
-	for _, kv := range resp.Kvs {
-		created[string(kv.Key)] = kv.CreateRevision
+	created := make(map[string]int64, len(acked))
+	for from, more := prefix, true; more; {
+		resp, err := k.page(ctx, from, prefix)
+		if err != nil {
+			k.Err = rpcError(err)
+			return
+		}
+		if k.at == 0 {
+			k.at = resp.Header.Revision
+			k.Revision = k.at // until it is hashed at another
+		}
+		for _, kv := range resp.Kvs {
+			created[string(kv.Key)] = kv.CreateRevision
+			from = string(kv.Key) + "\x00"
+		}
+		more = resp.More && len(resp.Kvs) > 0
 	}
 	k.Read, k.Missing = compare(acked, created)
+}
+
+// page reads keys below a prefix from one on, all pages as of the revision of the
+// first: a run of hours makes more than one answer should hold.
+func (k *kept) page(ctx context.Context, from, prefix string) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, keptFor)
+	defer cancel()
+	return k.cli.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix)), clientv3.WithKeysOnly(),
+		clientv3.WithLimit(keptPage), clientv3.WithRev(k.at))
 }
 
 // compare counts the acknowledged keys that are there as they were acknowledged,

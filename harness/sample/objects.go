@@ -68,8 +68,8 @@ func newObjects(ctx context.Context, cfg Config) (*objects, error) {
 		&track[history.Job]{
 			cli: cli, record: cfg.Record, source: "watch/jobs", prefix: "/registry/jobs/" + ns + "/",
 			decode: decodeJob,
-			event: func(j history.Job, _ int64, deleted bool) history.Event {
-				j.Deleted = deleted
+			event: func(j history.Job, rev int64, deleted bool) history.Event {
+				j.Revision, j.Deleted = rev, deleted
 				return history.Event{Job: &j}
 			},
 		},

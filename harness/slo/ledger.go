@@ -138,8 +138,8 @@ func newBooks(h *history.History, toleration time.Duration) *books {
 	return b
 }
 
-// onTime is the record with the times of pods and nodes as they can have been at
-// most. They are told by a watch of etcd, and late when that stalls; but what has
+// onTime is the record with the times of pods, jobs and nodes as they can have
+// been at most. They are told by a watch of etcd, and late when that stalls; but what has
 // a revision was there when a write with a later one was acknowledged.
 func onTime(h *history.History) *history.History {
 	writes := acknowledged(h)
@@ -157,9 +157,16 @@ func onTime(h *history.History) *history.History {
 		return min(told, writes[i].first)
 	}
 	out := *h
-	out.Pods, out.Nodes = slices.Clone(h.Pods), slices.Clone(h.Nodes)
+	out.Pods, out.Jobs, out.Nodes = slices.Clone(h.Pods), slices.Clone(h.Jobs), slices.Clone(h.Nodes)
 	for i, p := range out.Pods {
 		out.Pods[i].At = at(p.At, p.V.Revision)
+	}
+	for i, j := range out.Jobs {
+		out.Jobs[i].At = at(j.At, j.V.Revision)
+		// Its end has a time of its own, cut to the second.
+		if !j.V.Finished.IsZero() && !j.V.Deleted {
+			out.Jobs[i].At = min(out.Jobs[i].At, j.V.Finished.Sub(h.Run.Began)+apiSecond)
+		}
 	}
 	for i, n := range out.Nodes {
 		out.Nodes[i].At = at(n.At, n.V.Revision)

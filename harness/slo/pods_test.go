@@ -669,6 +669,21 @@ func TestToldLate(t *testing.T) {
 	if f := Ledger(b.h)[0]; f.Cause != CauseUnknown {
 		t.Errorf("%+v", f)
 	}
+	// The end of a Job and of its pod are told late together, and the pod's time is
+	// known better.
+	b = newBook(600)
+	b.longJob(2, "p", func(j *history.Job) {
+		done := *j
+		done.Finished, done.Condition = wall(90), "Failed"
+		add(b, &b.h.Jobs, 300, done)
+	}).delete(100, "")
+	b.audit(100, "job-controller", "delete", "", "p-x")
+	if f := Ledger(b.h)[0]; f.Cause != CauseOwner {
+		t.Errorf("%+v", f)
+	}
+	b = newBook(600)
+	b.node(50, history.Node{Name: "w0", Place: "worker[0]", Ready: "True", Revision: 7})
+	add(b, &b.h.Writes, 10, history.Write{Outcome: "ok", Revision: 8})
 	want := b.h.Nodes[len(b.h.Nodes)-1].At
 	if onTime(b.h); b.h.Nodes[len(b.h.Nodes)-1].At != want {
 		t.Error("the record itself was changed")
