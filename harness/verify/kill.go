@@ -260,11 +260,9 @@ func (v *Verifier) kill(ctx context.Context, t Trial, m Moment, targets []cluste
 	if err != nil {
 		return err
 	}
-	perr := pause(ctx, m.After)
-	if err := errors.Join(perr, p.Kill(context.WithoutCancel(ctx))); err != nil {
-		return err
-	}
-	return v.swept(ctx, t, journal, "SIGKILL", k)
+	// Also when this is interrupted: it is killed, and its guard waited for.
+	err = errors.Join(pause(ctx, m.After), p.Kill(context.WithoutCancel(ctx)))
+	return errors.Join(err, v.swept(ctx, t, journal, "SIGKILL", k))
 }
 
 func (v *Verifier) hang(ctx context.Context, t Trial, lease time.Duration, targets []clusters.Node, k *Kill) (err error) {

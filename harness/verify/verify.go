@@ -12,7 +12,6 @@
 package verify
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -262,5 +261,5 @@ func places(nodes []clusters.Node) []string {
 
 // oneLine is an error on one line of a table.
 func oneLine(err error) string {
-	return string(bytes.ReplaceAll([]byte(err.Error()), []byte("\n"), []byte("; ")))
+	return strings.ReplaceAll(err.Error(), "\n", "; ")
 }
