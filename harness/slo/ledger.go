@@ -100,13 +100,14 @@ type books struct {
 	nodes      map[string][]history.Timed[history.Node]  // by name
 	policies   map[string]string                         // of CronJobs, by UID
 	evictions  map[string]int                            // pods that a fault evicted, by its name and node
+	stall      time.Duration                             // how late a pod's state was told at most
 	away       []downtime                                // of API servers; nil until it is asked for
 }
 
 func newBooks(h *history.History, toleration time.Duration) *books {
-	h = onTime(h)
+	h, stall := onTime(h)
 	b := &books{
-		h: h, around: look(h), stop: Stopped(h), toleration: toleration,
+		h: h, stall: stall, around: look(h), stop: Stopped(h), toleration: toleration,
 		audits: map[string][]history.Timed[history.Audit]{}, jobs: map[string][]history.Timed[history.Job]{},
 		nodes: map[string][]history.Timed[history.Node]{}, policies: map[string]string{}, evictions: map[string]int{},
 	}
@@ -139,9 +140,9 @@ func newBooks(h *history.History, toleration time.Duration) *books {
 }
 
 // onTime is the record with the times of pods, jobs and nodes as they can have
-// been at most. They are told by a watch of etcd, and late when that stalls; but what has
+// been at most, and how late a pod was told at most. They are told by a watch of etcd, and late when that stalls; but what has
 // a revision was there when a write with a later one was acknowledged.
-func onTime(h *history.History) *history.History {
+func onTime(h *history.History) (_ *history.History, stall time.Duration) {
 	writes := acknowledged(h)
 	slices.SortFunc(writes, func(a, b ack) int { return cmp.Compare(a.revision, b.revision) })
 	for i := len(writes) - 1; i >= 0; i-- {
@@ -171,7 +172,10 @@ func onTime(h *history.History) *history.History {
 	for i, n := range out.Nodes {
 		out.Nodes[i].At = at(n.At, n.V.Revision)
 	}
-	return &out
+	for i, p := range h.Pods {
+		stall = max(stall, p.At-out.Pods[i].At)
+	}
+	return &out, stall
 }
 
 // see takes in the next state of the pod.

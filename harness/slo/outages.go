@@ -17,9 +17,9 @@ import (
 // it waited.
 type Outage struct {
 	LastGood, FirstBad, LastBad, FirstGood time.Duration
-	// Begun says that no good sample came before it, Open that none came after:
-	// then LastGood or FirstGood is the edge of what was measured.
-	Begun, Open bool
+	// Open says that no good sample came after it: then FirstGood is the edge of
+	// what was measured, as LastGood is of one that none came before.
+	Open bool
 	// Bad counts its bad samples, Good the good ones between them, Late those left out of it because they started
 	// late: the harness's own fault.
 	Bad, Good, Late int
@@ -155,7 +155,7 @@ func tell(samples []history.Timed[history.Sample], period time.Duration, in span
 	hole := 3*period + by.late
 	last := in.from // start of the sample before
 	calm := max(calmFor, calmPeriods*period)
-	lastGood, seen := in.from, false
+	lastGood := in.from
 	out := 0 // late samples since the last one that was judged
 	var o *Outage
 	var calmFrom time.Duration // since when the samples after o are good
@@ -206,9 +206,9 @@ func tell(samples []history.Timed[history.Sample], period time.Duration, in span
 					o, over = nil, false
 				}
 			}
-			lastGood, seen = s.At, true
+			lastGood = s.At
 		case o == nil:
-			o = &Outage{LastGood: lastGood, FirstBad: s.At, LastBad: s.At, Begun: !seen, Bad: 1, Late: out, Cause: why, stretches: []span{{s.At, s.At}}}
+			o = &Outage{LastGood: lastGood, FirstBad: s.At, LastBad: s.At, Bad: 1, Late: out, Cause: why, stretches: []span{{s.At, s.At}}}
 		default:
 			o.Bad++
 			o.Late += out

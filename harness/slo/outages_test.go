@@ -38,7 +38,7 @@ func TestOutages(t *testing.T) {
 		name, text    string
 		lastGood, bad int // ms
 		lastBad, good int
-		begun, open   bool
+		open          bool
 		least, most   int
 		outages       int
 		judged, late  int
@@ -50,7 +50,7 @@ func TestOutages(t *testing.T) {
 		{name: "none", text: "....", judged: 4},
 		{name: "one sample", text: "..x..", outages: 1, lastGood: 50, bad: 100, lastBad: 100, good: 150, most: 100, judged: 5},
 		{name: "200 ms", text: "..xxxxx..", outages: 1, lastGood: 50, bad: 100, lastBad: 300, good: 350, least: 200, most: 300, judged: 9},
-		{name: "from the start", text: "xx..", outages: 1, lastGood: 0, bad: 0, lastBad: 50, good: 100, begun: true, least: 50, most: 100, judged: 4},
+		{name: "from the start", text: "xx..", outages: 1, lastGood: 0, bad: 0, lastBad: 50, good: 100, least: 50, most: 100, judged: 4},
 		{name: "to the end", text: "..xx", outages: 1, lastGood: 50, bad: 100, lastBad: 150, good: 150, open: true, least: 50, most: 100, judged: 4},
 		{name: "late samples widen", text: ".LxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxL.", outages: 1, lastGood: 0, bad: 100, lastBad: 2000, good: 2100, least: 1900, most: 2100, judged: 41, late: 2},
 		{name: "mostly late is not sure", text: "..xllx..", outages: 1, lastGood: 50, bad: 100, lastBad: 250, good: 300, least: 0, most: 250, judged: 6, late: 2, starving: true},
@@ -82,8 +82,8 @@ func TestOutages(t *testing.T) {
 			if o.LastGood != ms(c.lastGood) || o.FirstBad != ms(c.bad) || o.LastBad != ms(c.lastBad) || o.FirstGood != ms(c.good) {
 				t.Errorf("edges %v %v %v %v", o.LastGood, o.FirstBad, o.LastBad, o.FirstGood)
 			}
-			if o.Begun != c.begun || o.Open != c.open || o.starved() != c.starving {
-				t.Errorf("begun %v open %v starved %v", o.Begun, o.Open, o.starved())
+			if o.Open != c.open || o.starved() != c.starving {
+				t.Errorf("open %v starved %v", o.Open, o.starved())
 			}
 			if o.Least() != ms(c.least) || o.Most() != ms(c.most) {
 				t.Errorf("between %v and %v", o.Least(), o.Most())

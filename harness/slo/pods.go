@@ -134,6 +134,9 @@ func (c *PodsLedger) unexplained(b *books, facts []PodFact, g *grounds, r *Resul
 			parts = append(parts, fmt.Sprintf("%d %s", causes[cause], cause))
 		}
 	}
+	if b.stall > watchSlack {
+		g.note("the watch of pods stalled: states were told up to %s late", length(b.stall))
+	}
 	if len(parts) > 0 {
 		g.note("pods: %s", strings.Join(parts, ", "))
 	}

@@ -669,6 +669,8 @@ func TestToldLate(t *testing.T) {
 	if f := Ledger(b.h)[0]; f.Cause != CauseUnknown {
 		t.Errorf("%+v", f)
 	}
+	add(b, &b.h.Pods, 100, history.Pod{Namespace: "ns", Name: "q", UID: "q", Revision: revision(60)})
+	want(t, named(t, newPodsLedger().Check(b.h), "pods.unexplained"), Fail, "the watch of pods stalled: states were told up to 39.9 s late")
 	// The end of a Job and of its pod are told late together, and the pod's time is
 	// known better.
 	b = newBook(600)
@@ -684,8 +686,8 @@ func TestToldLate(t *testing.T) {
 	b = newBook(600)
 	b.node(50, history.Node{Name: "w0", Place: "worker[0]", Ready: "True", Revision: 7})
 	add(b, &b.h.Writes, 10, history.Write{Outcome: "ok", Revision: 8})
-	want := b.h.Nodes[len(b.h.Nodes)-1].At
-	if onTime(b.h); b.h.Nodes[len(b.h.Nodes)-1].At != want {
+	told := b.h.Nodes[len(b.h.Nodes)-1].At
+	if onTime(b.h); b.h.Nodes[len(b.h.Nodes)-1].At != told {
 		t.Error("the record itself was changed")
 	}
 }

@@ -15,14 +15,8 @@ import (
 // before that counts as silence: the watch gap allowed in the steady state.
 const silent = time.Second
 
-// WatchOutages finds the times in which the watch on an endpoint was closed, or
-// did not tell of a write that was acknowledged.
-func WatchOutages(h *history.History, endpoint string) []Outage {
-	list, _ := watchOutages(h, endpoint, span{0, h.Last})
-	return list
-}
-
-// watchOutages also counts how often the watch told of a write.
+// watchOutages finds the times in which the watch on an endpoint was closed, or
+// did not tell of a write that was acknowledged, and counts how often it did.
 func watchOutages(h *history.History, endpoint string, in span) (list []Outage, told int) {
 	var o *Outage
 	writes := acknowledged(h)
@@ -53,7 +47,7 @@ func watchOutages(h *history.History, endpoint string, in span) (list []Outage, 
 				add(*o)
 				o, lastSign = nil, w.At
 			} else if !seen && w.At > in.from+silent {
-				add(Outage{LastGood: in.from, FirstBad: in.from, LastBad: w.At, FirstGood: w.At, Begun: true, Bad: 1, Cause: "not yet opened"})
+				add(Outage{LastGood: in.from, FirstBad: in.from, LastBad: w.At, FirstGood: w.At, Bad: 1, Cause: "not yet opened"})
 			}
 			if w.V.Delay > silent {
 				from := w.At - w.V.Delay
@@ -70,7 +64,7 @@ func watchOutages(h *history.History, endpoint string, in span) (list []Outage, 
 			lastSign, seen = w.At, true
 		case "closed", "failed":
 			if o == nil {
-				o = &Outage{LastGood: lastSign, FirstBad: w.At, LastBad: w.At, Begun: !seen, Cause: w.V.State}
+				o = &Outage{LastGood: lastSign, FirstBad: w.At, LastBad: w.At, Cause: w.V.State}
 				if w.V.Err != "" {
 					o.Cause += ": " + w.V.Err
 				}

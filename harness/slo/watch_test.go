@@ -100,7 +100,7 @@ func TestWatch(t *testing.T) {
 		})
 	}
 	b := newBook(200).told("lb", 49, nil).watched(49.5, "lb", "closed", 0).watched(60, "lb", "opened", 0)
-	if o := WatchOutages(b.h, "lb"); len(o) != 1 || o[0].LastGood != sec(49) || o[0].FirstBad != sec(49.5) || o[0].FirstGood != sec(60) || o[0].Cause != "closed: reset" {
+	if o, _ := watchOutages(b.h, "lb", span{0, b.h.Last}); len(o) != 1 || o[0].LastGood != sec(49) || o[0].FirstBad != sec(49.5) || o[0].FirstGood != sec(60) || o[0].Cause != "closed: reset" {
 		t.Errorf("%+v", o)
 	}
 }
