@@ -354,23 +354,32 @@ func (w way) median(d time.Duration) time.Duration {
 	return worst
 }
 
-// measureWay sends n echo requests from inside a node to each peer and to those outside.
-func measureWay(ctx context.Context, env Env, n clusters.Node, peers []clusters.Node, probes int, every, wait time.Duration) (way, error) {
+// addresses are the link of a node, and where its peers are.
+func addresses(ctx context.Context, n clusters.Node, peers []clusters.Node) (clusters.Link, []netip.Addr, error) {
 	own, err := link(ctx, n)
 	if err != nil {
-		return way{}, err
+		return own, nil, err
 	}
 	var addrs []netip.Addr
 	for _, p := range peers {
 		l, err := link(ctx, p)
 		if err != nil {
-			return way{}, err
+			return own, nil, err
 		}
 		a, err := ipv4(l)
 		if err != nil {
-			return way{}, fmt.Errorf("%s: %w", p.Name(), err)
+			return own, nil, fmt.Errorf("%s: %w", p.Name(), err)
 		}
 		addrs = append(addrs, a)
+	}
+	return own, addrs, nil
+}
+
+// measureWay sends n echo requests from inside a node to each peer and to those outside.
+func measureWay(ctx context.Context, env Env, n clusters.Node, peers []clusters.Node, probes int, every, wait time.Duration) (way, error) {
+	own, addrs, err := addresses(ctx, n, peers)
+	if err != nil {
+		return way{}, err
 	}
 	names, controls := outside(ctx, env, own, peers)
 	if len(controls) == 0 {
