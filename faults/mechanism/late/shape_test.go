@@ -87,3 +87,13 @@ func TestCheck(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// BenchmarkTake is what the decision about one packet costs.
+func BenchmarkTake(b *testing.B) {
+	l := newLine(Shape{Delay: 50 * time.Millisecond, Jitter: 10 * time.Millisecond, Rate: 1e9, Backlog: time.Second}, 1)
+	var at int64
+	for b.Loop() {
+		at += ms / 100
+		l.take(at, 1500)
+	}
+}
