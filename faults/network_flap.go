@@ -28,6 +28,9 @@ var networkFlap = Kind{
 	New:         func() Fault { return &Flap{From: Peers{"apiservers"}, Down: 5 * time.Second, Up: 10 * time.Second} },
 }
 
+// flapSlack is how much longer than a turn is watched.
+const flapSlack = 500 * time.Millisecond
+
 // Flap is the fault network.flap.
 type Flap struct {
 	// From says from whom, as for network.partition.
@@ -47,9 +50,10 @@ type Flap struct {
 func (f *Flap) Validate() []error {
 	errs := f.From.validate()
 	for name, d := range map[string]time.Duration{"down": f.Down, "up": f.Up} {
-		// Shorter ones cannot be told from a busy machine; longer ones from two partitions.
-		if d < 500*time.Millisecond || d > 15*time.Second {
-			errs = append(errs, fmt.Errorf("%s: %s is not between 500ms and 15s", name, d))
+		// Shorter ones cannot be told from a busy machine; longer ones from two partitions,
+		// and that it is over is seen only by watching for so long.
+		if d < 500*time.Millisecond || d > 10*time.Second {
+			errs = append(errs, fmt.Errorf("%s: %s is not between 500ms and 10s", name, d))
 		}
 	}
 	return errs
@@ -179,8 +183,9 @@ func (f *Flap) watch(ctx context.Context, env Env, n clusters.Node, peers []clus
 	began := time.Now()
 	var since, lastDown time.Time // of the silence now; zero if there is none, or its begin was not seen
 	wasUp := false
-	// Until the second silence, at most, and a little more.
-	for window := 2*f.Down + f.Up + 500*time.Millisecond; time.Since(began) < window; {
+	// Long enough for a silence from begin to end. When there was none in the time
+	// between two of them, it does not flap.
+	for window := 2*f.Down + f.Up + flapSlack; time.Since(began) < window && (out.downs > 0 || time.Since(began) < f.Up+flapSlack); {
 		states, control, err := f.look(ctx, env, n, peers)
 		if err != nil {
 			return out, err
