@@ -3,6 +3,7 @@ package scenarios
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -276,6 +277,37 @@ slos: [writes.kept]
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("without %q: %v", old, err)
 		}
+	}
+}
+
+// fussy fits only clusters of three control planes that are upgraded.
+type fussy struct{}
+
+func (*fussy) Fits(controlPlanes int, phases []string) []error {
+	if controlPlanes == 3 && slices.Contains(phases, PhaseUpgrade) {
+		return nil
+	}
+	return []error{fmt.Errorf("it cannot be judged with %d control planes and %d phases", controlPlanes, len(phases))}
+}
+
+func TestAnSLOMustFitTheRun(t *testing.T) {
+	known := fakeKnown()
+	known.SLOs = append(known.SLOs, SLOKind{Name: "fussy", Doc: "fits", New: func() any { return &fussy{} }})
+	text := `apiVersion: gameday/v1alpha1
+kind: Scenario
+name: quiet
+description: words
+cluster: {version: v1.36.1, controlPlanes: 1, workers: 0}
+run: 2m
+slos: [fussy]
+`
+	_, err := Load([]byte(text), "test.yaml", known)
+	if err == nil || !strings.Contains(err.Error(), "slos[0].fussy: it cannot be judged with 1 control planes and 1 phases") {
+		t.Errorf("got %v", err)
+	}
+	text = strings.NewReplacer("controlPlanes: 1", "controlPlanes: 3", "run: 2m", "upgrade: {to: v1.37.0}").Replace(text)
+	if _, err := Load([]byte(text), "test.yaml", known); err != nil {
+		t.Error(err)
 	}
 }
 
