@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -69,7 +68,7 @@ etcd_disk_wal_fsync_duration_seconds_count 10
 // TestMeanFsync lets the first fsync to end be short: it began before the fault.
 func TestMeanFsync(t *testing.T) {
 	var reads atomic.Int64
-	l, err := net.Listen("tcp", "127.81.0.4:"+etcdMetrics)
+	l, err := net.Listen("tcp", net.JoinHostPort(loopback(3).String(), etcdMetrics))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +82,7 @@ func TestMeanFsync(t *testing.T) {
 	})}}
 	s.Start()
 	defer s.Close()
-	n := &fakeNode{addr: netip.MustParseAddr("127.81.0.4")}
+	n := &fakeNode{addr: loopback(3)}
 	m, err := meanFsync(t.Context(), n, slowfsync.Shape{Delay: 500 * time.Millisecond})
 	if err != nil || m.calls < fsyncCalls || m.mean < 0.499 || m.mean > 0.501 || m.asked != 0.5 || !m.asAsked(0) {
 		t.Errorf("got %+v, %v", m, err)

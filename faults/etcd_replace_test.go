@@ -119,7 +119,7 @@ func TestReplaceMeetsAnUpgrade(t *testing.T) {
 	if err := f.Inject(within(t, t.Context()), env); err != nil {
 		t.Fatal(err)
 	}
-	newer := strings.NewReplacer("NAME", "cp1", "ADDR", "127.81.0.2", "etcd:1", "etcd:2").Replace(testManifest)
+	newer := strings.NewReplacer("NAME", "cp1", "ADDR", loopback(1).String(), "etcd:1", "etcd:2").Replace(testManifest)
 	node := w.nodes[1]
 	if err := node.WriteFile(t.Context(), standing, []byte(newer), 0o600); err != nil {
 		t.Fatal(err)

@@ -62,13 +62,20 @@ const testManifest = `spec:
     image: etcd:1
 `
 
+// loopback is an address of this machine that no other process of these tests has:
+// etcd's ports are fixed.
+func loopback(i int) netip.Addr {
+	pid := os.Getpid()
+	return netip.AddrFrom4([4]byte{127, 64 | byte(pid>>8)&63, byte(pid), byte(i + 1)})
+}
+
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, nextID: 100, left: -1, killed: map[string]bool{}}
 	cert, certPEM, keyPEM := testCert(t)
 	root := t.TempDir()
 	for i := range 3 {
-		n := &fakeNode{w: w, i: i, dir: filepath.Join(root, strconv.Itoa(i)), addr: netip.AddrFrom4([4]byte{127, 81, 0, byte(i + 1)})}
+		n := &fakeNode{w: w, i: i, dir: filepath.Join(root, strconv.Itoa(i)), addr: loopback(i)}
 		w.nodes = append(w.nodes, n)
 		manifest := strings.NewReplacer("NAME", n.Name(), "ADDR", n.addr.String()).Replace(testManifest)
 		for name, data := range map[string]string{
@@ -415,7 +422,7 @@ var makeCert = sync.OnceValues(func() (*x509.Certificate, *ecdsa.PrivateKey) {
 	c := &x509.Certificate{
 		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true,
-		IPAddresses: []net.IP{{127, 81, 0, 1}, {127, 81, 0, 2}, {127, 81, 0, 3}, {127, 0, 0, 1}},
+		IPAddresses: []net.IP{loopback(0).AsSlice(), loopback(1).AsSlice(), loopback(2).AsSlice(), {127, 0, 0, 1}},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
 	if err != nil {
