@@ -183,7 +183,7 @@ func (f *FsyncError) Prove(ctx context.Context, env Env) (Effect, error) {
 		return Effect{}, err
 	}
 	e, err := lookAt(ctx, env.Targets, func(ctx context.Context, n clusters.Node) (seen, error) {
-		down := refuses(ctx, n, clusters.EtcdClientPort)
+		down := refuses(ctx, n)
 		if down != nil && ctx.Err() != nil {
 			return seen{}, ctx.Err()
 		}

@@ -139,7 +139,7 @@ func (*DiskFull) Prove(ctx context.Context, env Env) (Effect, error) {
 			return seen{}, err
 		}
 		text := fmt.Sprintf("%d of %d MB free", space.Free>>20, space.Size>>20)
-		down := refuses(ctx, n, clusters.EtcdClientPort)
+		down := refuses(ctx, n)
 		switch {
 		case down != nil && ctx.Err() != nil:
 			return seen{}, ctx.Err()

@@ -205,7 +205,7 @@ func (*DiskPowerLoss) Prove(ctx context.Context, env Env) (Effect, error) {
 		if err != nil {
 			return seen{}, err
 		}
-		down := refuses(ctx, n, clusters.EtcdClientPort)
+		down := refuses(ctx, n)
 		switch {
 		case down != nil && ctx.Err() != nil:
 			return seen{}, ctx.Err()

@@ -176,7 +176,7 @@ func (f *EtcdLoseData) Prove(ctx context.Context, env Env) (Effect, error) {
 		}
 		defer cli.Close()
 		m := memberOn(members, n)
-		down := refuses(ctx, n, clusters.EtcdClientPort)
+		down := refuses(ctx, n)
 		switch {
 		case down == nil:
 			return seen{evidence: "its data is away, but something answers there"}, nil

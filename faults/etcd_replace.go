@@ -412,7 +412,7 @@ func (f *EtcdReplace) Prove(ctx context.Context, env Env) (Effect, error) {
 		}
 		defer cli.Close()
 		m := memberOn(members, n)
-		down := refuses(ctx, n, clusters.EtcdClientPort)
+		down := refuses(ctx, n)
 		switch {
 		case m == nil && down != nil:
 			return seen{broken: true, evidence: fmt.Sprintf("not among the %d members, %v", len(members), down)}, nil

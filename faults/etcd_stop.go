@@ -81,7 +81,7 @@ func (*EtcdStop) Heal(ctx context.Context, env Env) error {
 // Prove asks the member itself, and another one whether the rest works.
 func (*EtcdStop) Prove(ctx context.Context, env Env) (Effect, error) {
 	e, err := lookAt(ctx, env.Targets, func(ctx context.Context, n clusters.Node) (seen, error) {
-		down := refuses(ctx, n, clusters.EtcdClientPort)
+		down := refuses(ctx, n)
 		if down != nil && ctx.Err() != nil {
 			return seen{}, ctx.Err()
 		}

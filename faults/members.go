@@ -20,7 +20,7 @@ import (
 func readThrough(ctx context.Context, c clusters.Cluster, n clusters.Node) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	if err := refuses(ctx, n, clusters.EtcdClientPort); err != nil {
+	if err := refuses(ctx, n); err != nil {
 		return err
 	}
 	cli, err := clusters.EtcdClient(ctx, c, n)
@@ -34,13 +34,13 @@ func readThrough(ctx context.Context, c clusters.Cluster, n clusters.Node) error
 	return nil
 }
 
-// refuses opens and closes a connection; the error says that the port refuses or
-// does not answer.
-func refuses(ctx context.Context, n clusters.Node, port string) error {
+// refuses opens and closes a connection to the member on a node; the error says that
+// its port refuses or does not answer.
+func refuses(ctx context.Context, n clusters.Node) error {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(n.IP().String(), port))
+	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(n.IP().String(), clusters.EtcdClientPort))
 	if err != nil {
 		return err
 	}

@@ -117,7 +117,7 @@ func transferred(ctx context.Context, from, to clusters.Node, most float64) (flo
 	if err != nil {
 		return 0, err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }() // what it brings is judged, not how it goes
 	within, cancel := context.WithTimeout(ctx, transferTime+3*askTime)
 	defer cancel()
 	type result struct {
