@@ -52,7 +52,7 @@ kind: build ## real clusters: provider, every fault, the main job (root, Docker)
 	bin/gameday image build --kubernetes v1.36.1
 	bin/gameday image build --kubernetes v1.37.0
 	go test -v -count=1 -timeout 10m ./suites/kind -ginkgo.label-filter=kind -ginkgo.v
-	go test -v -count=1 -timeout 35m ./suites/faultcheck -ginkgo.label-filter=kind -ginkgo.v
+	go test -v -count=1 -timeout 50m ./suites/faultcheck -ginkgo.label-filter=kind -ginkgo.v
 	go test -v -count=1 -timeout 45m ./suites/upgrade -ginkgo.label-filter=kind -ginkgo.v
 
 clean: ## what a build leaves in the checkout
