@@ -13,6 +13,10 @@ LINT_VERSION := v2.15.0
 LINT := $(TOOLS)/golangci-lint-$(LINT_VERSION)
 REVISION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
+# What suites/faultcheck tries: one trial of each fault and some kills, drawn by the
+# seed. `make kind FAULTS=` tries all, which takes forty minutes.
+FAULTS ?= -drawn -sequences=5
+
 .PHONY: help gameday build test lint unit root browser kind clean
 
 help: ## what there is
@@ -47,12 +51,12 @@ browser: ## the report page in a real browser
 	@command -v chromium google-chrome >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; }
 	go test -v -count=1 -timeout 10m ./suites/report -ginkgo.label-filter=browser -ginkgo.v
 
-kind: build ## real clusters: provider, every fault, the main job (root, Docker)
+kind: build ## real clusters: provider, every fault once (FAULTS= for all there is), the main job (root, Docker)
 	bin/gameday setup
 	bin/gameday image build --kubernetes v1.36.1
 	bin/gameday image build --kubernetes v1.37.0
 	go test -v -count=1 -timeout 10m ./suites/kind -ginkgo.label-filter=kind -ginkgo.v
-	go test -v -count=1 -timeout 50m ./suites/faultcheck -ginkgo.label-filter=kind -ginkgo.v
+	go test -v -count=1 -timeout 50m ./suites/faultcheck -ginkgo.label-filter=kind -ginkgo.v $(FAULTS)
 	go test -v -count=1 -timeout 45m ./suites/upgrade -ginkgo.label-filter=kind -ginkgo.v
 
 clean: ## what a build leaves in the checkout

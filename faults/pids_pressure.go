@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"sync"
@@ -58,12 +59,47 @@ func (f *PIDsPressure) Describe(targets []string) []string {
 // Inject lowers the limit. A second one does so from what runs then.
 func (f *PIDsPressure) Inject(ctx context.Context, env Env) error {
 	return lower(ctx, env, cgroup.PIDs, func(_ clusters.Node, g cgroup.Group, l cgroup.Limit) error {
-		now, err := g.Processes()
+		now, err := settled(ctx, g.Processes)
 		if err != nil {
 			return err
 		}
 		return l.Lower(now + int64(f.Left))
 	})
+}
+
+const (
+	// settleLooks is how many looks in a row must see no fewer than the one before,
+	// settleEvery the time between two, settleBound the time for all.
+	settleLooks = 5
+	settleEvery = 50 * time.Millisecond
+	settleBound = 5 * time.Second
+)
+
+// settled counts when the number has ceased to fall: those that a look before has
+// started are still ending, and would leave as many more to start.
+func settled(ctx context.Context, count func() (int64, error)) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, settleBound)
+	defer cancel()
+	tick := time.NewTicker(settleEvery)
+	defer tick.Stop()
+	least, calm := int64(math.MaxInt64), 0
+	for {
+		now, err := count()
+		if err != nil {
+			return 0, err
+		}
+		if calm++; now < least {
+			least, calm = now, 0
+		}
+		if calm >= settleLooks {
+			return least, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return 0, fmt.Errorf("the number of processes goes on falling, %d now: %w", now, context.Cause(ctx))
+		}
+	}
 }
 
 // Heal puts the old limits back.

@@ -46,3 +46,12 @@ func TestCountedProcesses(t *testing.T) {
 		}
 	}
 }
+
+func TestSettled(t *testing.T) {
+	seen := []int64{300, 250, 180, 181, 179, 185, 183, 184, 190, 200}
+	i := 0
+	got, err := settled(t.Context(), func() (int64, error) { i++; return seen[i-1], nil })
+	if err != nil || got != 179 || i != len(seen) {
+		t.Errorf("got %d after %d looks, %v", got, i, err)
+	}
+}

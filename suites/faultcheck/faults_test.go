@@ -58,7 +58,13 @@ var _ = Describe("A fault", Serial, Ordered, ContinueOnFailure, func() {
 		}
 		return at(a) - at(b)
 	})
+	kills := 0
 	for _, k := range kinds {
+		if *drawn && !slices.Contains(alwaysKilled, k.Name) {
+			if kills++; kills > drawnKills {
+				continue
+			}
+		}
 		It(k.Name+" is left by nobody when its process is killed", func(ctx SpecContext) {
 			t, ok := victim(k.Name)
 			if !ok {
