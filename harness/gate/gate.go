@@ -88,11 +88,24 @@ func Nodes(ctx context.Context, cli kubernetes.Interface, nodes []clusters.Node,
 			bad = append(bad, n.Name+" Ready="+ready)
 		case n.Spec.Unschedulable:
 			bad = append(bad, n.Name+" is cordoned")
+		case tainted(n) != "":
+			bad = append(bad, n.Name+" is tainted "+tainted(n))
 		case version != "" && n.Status.NodeInfo.KubeletVersion != version:
 			bad = append(bad, n.Name+" runs "+n.Status.NodeInfo.KubeletVersion)
 		}
 	}
 	return strings.Join(bad, ", ")
+}
+
+// tainted is a taint of the node lifecycle controller's, which it takes back some
+// seconds after the node is Ready again: k8s.io/api@v0.37.0 core/v1/well_known_taints.go.
+func tainted(n corev1.Node) string {
+	for _, t := range n.Spec.Taints {
+		if strings.HasPrefix(t.Key, "node.kubernetes.io/") {
+			return t.Key
+		}
+	}
+	return ""
 }
 
 // Etcd wants a voter on every control plane that knows the leader and reports no

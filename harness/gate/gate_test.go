@@ -58,6 +58,11 @@ func node(name, ready, version string, cordoned bool) *corev1.Node {
 	return n
 }
 
+func taint(n *corev1.Node, key string) *corev1.Node {
+	n.Spec.Taints = []corev1.Taint{{Key: key, Effect: corev1.TaintEffectNoSchedule}}
+	return n
+}
+
 type fakeNode struct {
 	name string
 	role clusters.Role
@@ -79,6 +84,8 @@ func TestNodes(t *testing.T) {
 		{"not ready", node("b", "False", "v1", false), "b Ready=False"},
 		{"unknown", node("b", "", "v1", false), "b Ready=Unknown"},
 		{"cordoned", node("b", "True", "v1", true), "b is cordoned"},
+		{"tainted still", taint(node("b", "True", "v1", false), corev1.TaintNodeUnreachable), "b is tainted node.kubernetes.io/unreachable"},
+		{"tainted by others", taint(node("b", "True", "v1", false), "example.com/x"), ""},
 		{"another version", node("b", "True", "v2", false), "b runs v2"},
 		{"missing", node("c", "True", "v1", false), "b is not a node of the API"},
 	} {
