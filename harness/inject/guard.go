@@ -28,9 +28,17 @@ const GuardEntry = "guard"
 const DefaultLease = 15 * time.Second
 
 // longestAct is how long a run that is well may keep its journal locked: an act is
-// an Inject or a Heal, bounded by the ProveWithin or GoneWithin of its kind, of
-// which 7 min are the longest in the catalogue.
-const longestAct = 8 * time.Minute
+// an Inject or a Heal, bounded by the ProveWithin or GoneWithin of its kind.
+func longestAct() time.Duration {
+	var d time.Duration
+	for _, k := range faults.Catalogue() {
+		d = max(d, k.ProveWithin, k.GoneWithin)
+	}
+	return d + actSlack
+}
+
+// actSlack is for the act to notice that its time is over.
+const actSlack = time.Minute
 
 // beatsPerLease is how many heartbeats fit into a lease: a machine under load
 // may delay some of them.
@@ -221,7 +229,7 @@ func (h healer) overdue(journal string, now time.Time) error {
 	}
 	var ids []string
 	for _, e := range c.Open() {
-		within := longestAct
+		within := longestAct()
 		if k, ok := h.lookup(e.Fault); ok {
 			// A proof that is under way at the deadline comes before the heal.
 			within = k.ProveWithin + k.GoneWithin
@@ -299,7 +307,7 @@ func unhealed(c Contents, bye bool) []Entry {
 // fence takes the journal over. A run that hangs in the middle of an act keeps
 // it locked; it must not go on with that act later, so it is ended.
 func fence(ctx context.Context, path string, lease time.Duration, why error, holder Holder, say clusters.Say) (*Journal, error) {
-	patience := longestAct
+	patience := longestAct()
 	if errors.Is(why, errLapsed) || errors.Is(why, errOverdue) {
 		patience = lease // it does not beat either, or has had its time
 	}

@@ -259,7 +259,7 @@ func TestOverdue(t *testing.T) {
 	if got := look(late); !strings.HasSuffix(got, ": a") {
 		t.Errorf("one is overdue: %s", got)
 	}
-	if got := look(deadline.Add(longestAct + time.Second)); !strings.HasSuffix(got, ": a, other") {
+	if got := look(deadline.Add(longestAct() + time.Second)); !strings.HasSuffix(got, ": a, other") {
 		t.Errorf("both are: %s", got)
 	}
 	if err := errors.Join(j.mark("a", Stuck, nil), j.mark("other", Healed, nil)); err != nil {

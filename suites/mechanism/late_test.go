@@ -46,8 +46,12 @@ var _ = Describe("late", func() {
 			Expect(s[0].Lost()).To(BeZero())
 			Expect(s[0].Overtaken).To(BeZero())
 			Expect(s[1].Lost()).To(BeZero())
-			// The quickest tell the mechanism; how late the others are tells the machine's load, and is in the report.
-			Expect(s[0].Quantile(0) - s[1].Quantile(0)).To(BeNumerically("~", delay, time.Millisecond))
+			// None comes early; that half of them are no later is asked again, for a burst of load on the machine delays them too.
+			Expect(s[0].Quantile(0)).To(BeNumerically(">=", delay))
+			Eventually(ctx, func() time.Duration {
+				s := measure(ctx, a, 1000, time.Millisecond, delay+time.Second, b, c)
+				return s[0].Quantile(0.5) - s[1].Quantile(0.5)
+			}).WithTimeout(30 * time.Second).Should(BeNumerically("~", delay, time.Millisecond))
 			Expect(s[1].Quantile(0)).To(BeNumerically("<", 2*time.Millisecond))
 			Expect(h.Stop(ctx)).To(Succeed())
 			s = measure(ctx, a, 200, time.Millisecond, time.Second, b)
