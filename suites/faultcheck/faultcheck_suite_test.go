@@ -33,6 +33,7 @@ import (
 	"gameday/harness/gate"
 	"gameday/harness/inject"
 	"gameday/harness/verify"
+	"gameday/suites/specs"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -73,7 +74,7 @@ func TestFaultcheck(t *testing.T) {
 		t.Skip("breaks a real cluster: ask for it with -ginkgo.label-filter=kind")
 	}
 	suite.Timeout = 2 * time.Hour // each spec has its own
-	RunSpecs(t, "Every fault on a real cluster", Label("kind"), suite, reporter)
+	specs.Run(t, "Every fault on a real cluster", Label("kind"), suite, reporter)
 }
 
 // cluster is the one that is broken; verifier breaks it, and table is what it found.

@@ -15,6 +15,8 @@ import (
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+
+	"gameday/suites/specs"
 )
 
 func TestKind(t *testing.T) {
@@ -22,7 +24,7 @@ func TestKind(t *testing.T) {
 	if c, _ := GinkgoConfiguration(); c.LabelFilter == "" && !c.DryRun {
 		t.Skip("makes real clusters: ask for it with -ginkgo.label-filter=kind")
 	}
-	RunSpecs(t, "The kind provider", Label("kind"))
+	specs.Run(t, "The kind provider", Label("kind"))
 }
 
 var _ = BeforeSuite(func() {

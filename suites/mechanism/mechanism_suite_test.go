@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"gameday/faults/mechanism/child"
+	"gameday/suites/specs"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -31,7 +32,7 @@ func TestMechanism(t *testing.T) {
 	if c, _ := GinkgoConfiguration(); c.LabelFilter == "" && !c.DryRun {
 		t.Skip("needs root: ask for it with -ginkgo.label-filter=root")
 	}
-	RunSpecs(t, "Mechanisms on this machine", Label("root"))
+	specs.Run(t, "Mechanisms on this machine", Label("root"))
 }
 
 var _ = BeforeSuite(func() {

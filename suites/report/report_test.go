@@ -19,6 +19,7 @@ import (
 	"gameday/harness/history"
 	"gameday/harness/report"
 	"gameday/harness/slo"
+	"gameday/suites/specs"
 )
 
 // keep is where the page and its screenshots stay for a person to look at.
@@ -30,7 +31,7 @@ func TestReport(t *testing.T) {
 	if suite.LabelFilter == "" {
 		suite.LabelFilter = "!browser" // needs Chromium: only when asked for
 	}
-	RunSpecs(t, "the report page", suite, reporter)
+	specs.Run(t, "the report page", suite, reporter)
 }
 
 var _ = Describe("report.html", Label("browser"), Ordered, func() {

@@ -18,6 +18,7 @@ import (
 
 	"gameday/faults/mechanism/child"
 	"gameday/harness/run"
+	"gameday/suites/specs"
 )
 
 var (
@@ -43,5 +44,5 @@ func TestUpgrade(t *testing.T) {
 	if suite.LabelFilter == "" {
 		suite.LabelFilter = "scenario"
 	}
-	RunSpecs(t, "Scenarios on real clusters", suite, reporter)
+	specs.Run(t, "Scenarios on real clusters", suite, reporter)
 }
