@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"gameday/clusters"
@@ -86,14 +87,39 @@ func isControlPlane(place string) bool {
 	return strings.HasPrefix(place, string(clusters.ControlPlane)+"[")
 }
 
+func isWorker(place string) bool {
+	return strings.HasPrefix(place, string(clusters.Worker)+"[")
+}
+
 // window is a fault on the axis.
 type window struct {
 	fault *scenarios.Fault
 	who   who
 	// begin is the slot it opens in at the earliest, end the last in which it
 	// may still be open, and last the last in which it may still be there:
-	// healing takes time, but it is proven gone before the next step.
+	// healing takes time, but it is proven gone before the next step, unless it
+	// may linger.
 	begin, end, last int
+}
+
+// linger lets a fault be there still in the steps of workers that follow its own: a
+// worker's upgrade needs the API, and not every control plane. So an etcd member
+// that takes a minute and a half to find its way back holds nobody up. The budget
+// counts the fault as there for as long, and takes it back where that is too much.
+func (w window) linger(a *axis, steps []upgrade.Step) window {
+	if !w.ofControlPlanes() {
+		return w
+	}
+	for w.last+1 < len(a.slots) && isWorker(steps[a.slots[w.last+1].group-1].Place) {
+		w.last = a.groupEnd(w.last + 1)
+		w.end = w.last
+	}
+	return w
+}
+
+// ofControlPlanes says whether a fault surely hits nothing but control planes.
+func (w window) ofControlPlanes() bool {
+	return !slices.ContainsFunc(slices.Concat(w.who.places, w.who.pool), func(p string) bool { return !isControlPlane(p) })
 }
 
 func newWindow(a *axis, f *scenarios.Fault, w who) (window, error) {

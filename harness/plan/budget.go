@@ -101,6 +101,19 @@ func meeting(windows []window, last window, at int) []window {
 	return out
 }
 
+// crowd is how many faults may be there at once, at the most.
+func crowd(a *axis, windows []window) int {
+	most := 0
+	for at := range a.slots {
+		for _, last := range windows {
+			if last.begin <= at && at <= last.last {
+				most = max(most, len(meeting(windows, last, at)))
+			}
+		}
+	}
+	return most
+}
+
 // sum counts what is away in a slot.
 func sum(sl slot, meet []window, kinds map[string]faults.Kind, b Budget) Moment {
 	m := Moment{Phase: sl.phase, Upgrade: sl.restarts}

@@ -27,6 +27,7 @@ func Make(s *scenarios.Scenario, seed uint64, facts Facts) (*Plan, error) {
 	}
 	m.axis = newAxis(s, steps)
 	m.windows()
+	m.linger(steps)
 	if s.Upgrade != nil {
 		for _, e := range s.Upgrade.Expect {
 			if _, ok := m.axis.at[e.Phase]; !ok {
@@ -116,6 +117,31 @@ func (m *maker) windows() {
 	}
 }
 
+// linger lets faults reach into the steps of workers, each as far as the budget
+// bears it together with all others, and never so that more are there at once than
+// the scenario brings together anyway.
+func (m *maker) linger(steps []upgrade.Step) {
+	if _, over := budget(m.s, m.axis, m.open, m.kinds); len(over) > 0 {
+		return // refused as it is
+	}
+	most := crowd(m.axis, m.open)
+	for i, w := range m.open {
+		if endsWithUpgrade(w.fault) {
+			continue
+		}
+		m.open[i] = w.linger(m.axis, steps)
+		if _, over := budget(m.s, m.axis, m.open, m.kinds); len(over) > 0 || crowd(m.axis, m.open) > most {
+			m.open[i] = w
+		}
+	}
+}
+
+// endsWithUpgrade says whether a fault lasts until the end of the whole upgrade, or
+// may begin at any time of it: no step can wait for its end.
+func endsWithUpgrade(f *scenarios.Fault) bool {
+	return f.End.Phase == scenarios.PhaseUpgrade || f.Begin.Phase == scenarios.PhaseUpgrade && f.Begin.After > 0
+}
+
 // stages are the steps of the run, in the order of harness/run.
 func (m *maker) stages(steps []upgrade.Step) ([]Step, error) {
 	s := m.s
@@ -193,9 +219,7 @@ func (m *maker) body(steps []upgrade.Step) (Step, error) {
 func (m *maker) gone(phase string) []string {
 	var out []string
 	for _, w := range m.open {
-		// What lasts until the end of the whole upgrade, or may begin at any time
-		// of it, ends with it: no step can wait for that.
-		if w.fault.End.Phase == scenarios.PhaseUpgrade || w.fault.Begin.Phase == scenarios.PhaseUpgrade && w.fault.Begin.After > 0 {
+		if endsWithUpgrade(w.fault) {
 			continue
 		}
 		if last := m.axis.at[phase][1]; last == w.last {
