@@ -85,13 +85,22 @@ func (c *check) scenario() {
 			}
 		}
 		if f, ok := a.With.(Fitter); ok {
-			for _, err := range f.Fits(s.Cluster.ControlPlanes, c.phases) {
+			for _, err := range f.Fits(c.shape()) {
 				c.wrong(join(fmt.Sprintf("slos[%d]", i), a.Name), "", "%v", err)
 			}
 		}
 	}
 	c.lasts("steady", s.Steady, maxSteady)
 	c.lasts("converge", s.Converge, maxTime)
+}
+
+// shape is what promises must fit.
+func (c *check) shape() Shape {
+	out := Shape{ControlPlanes: c.s.Cluster.ControlPlanes, Phases: c.phases}
+	for _, f := range c.s.Faults {
+		out.Faults = append(out.Faults, f.ID)
+	}
+	return out
 }
 
 func (c *check) cluster() {

@@ -23,9 +23,18 @@ type SLOKind struct {
 
 // Fitter is a checker that can say whether it can judge a run at all.
 type Fitter interface {
-	// Fits returns what cannot be judged in a cluster of so many control planes
-	// (0: not known) that goes through these phases (none: not known).
-	Fits(controlPlanes int, phases []string) []error
+	// Fits returns what cannot be judged in such a run.
+	Fits(Shape) []error
+}
+
+// Shape is what is known of a run beforehand.
+type Shape struct {
+	// ControlPlanes is how many there are; 0: not known.
+	ControlPlanes int
+	// Phases that the run goes through, by their paths; none: not known.
+	Phases []string
+	// Faults by their ids; none: not known, or there are none.
+	Faults []string
 }
 
 func (k Known) fault(name string) (faults.Kind, bool) {

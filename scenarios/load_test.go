@@ -283,11 +283,11 @@ slos: [writes.kept]
 // fussy fits only clusters of three control planes that are upgraded.
 type fussy struct{}
 
-func (*fussy) Fits(controlPlanes int, phases []string) []error {
-	if controlPlanes == 3 && slices.Contains(phases, PhaseUpgrade) {
+func (*fussy) Fits(run Shape) []error {
+	if run.ControlPlanes == 3 && slices.Contains(run.Phases, PhaseUpgrade) {
 		return nil
 	}
-	return []error{fmt.Errorf("it cannot be judged with %d control planes and %d phases", controlPlanes, len(phases))}
+	return []error{fmt.Errorf("it cannot be judged with %d control planes and %d phases", run.ControlPlanes, len(run.Phases))}
 }
 
 func TestAnSLOMustFitTheRun(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"gameday/scenarios"
 )
 
 // Part is what one budget of a promise that has several was measured against.
@@ -22,21 +24,31 @@ type Part struct {
 // elsewhere is the name of what no phase allows more.
 const elsewhere = "elsewhere"
 
-// window is when a budget of its own holds: during phases, and for a while
-// after. Phases are told from observations, late by a little: within wide the
+// window is when a budget of its own holds: during phases or faults, and for a while
+// after. Both are told from observations, late by a little: within wide the
 // budget may hold, within narrow it surely does.
 type window struct {
 	name         string
 	wide, narrow []span
-	// open is a phase of which no end is recorded: nobody knows how long it
+	// open is a phase or a fault of which no end is recorded: nobody knows how long it
 	// allowed what.
 	open string
 }
 
-// windowOf are the times of all attempts of the phases that a pattern names.
-func windowOf(phases []PhaseFact, patterns []string, after time.Duration) window {
-	w := window{name: strings.Join(patterns, ", ")}
-	for _, p := range phases {
+// window are the times of all attempts of the phases that a pattern names, and of
+// faults.
+func (s surroundings) window(patterns, faults []string, after time.Duration) window {
+	w := window{name: nameOf(patterns, faults)}
+	for _, f := range s.faults {
+		if !slices.Contains(faults, f.Name) || f.acting == (span{}) {
+			continue
+		}
+		if f.GoneAt == nil {
+			w.open = f.Name
+		}
+		w.add(f.acting, after)
+	}
+	for _, p := range s.phases {
 		if !slices.ContainsFunc(patterns, func(pattern string) bool { return isNamed(pattern, p.Name) }) {
 			continue
 		}
@@ -44,13 +56,22 @@ func windowOf(phases []PhaseFact, patterns []string, after time.Duration) window
 			w.open = p.Name
 		}
 		for _, s := range p.spans {
-			w.wide = append(w.wide, span{s.from - watchSlack, s.to + after + watchSlack})
-			if n := (span{s.from + watchSlack, s.to + after - watchSlack}); n.from < n.to {
-				w.narrow = append(w.narrow, n)
-			}
+			w.add(s, after)
 		}
 	}
 	return w
+}
+
+func (w *window) add(s span, after time.Duration) {
+	w.wide = append(w.wide, span{s.from - watchSlack, s.to + after + watchSlack})
+	if n := (span{s.from + watchSlack, s.to + after - watchSlack}); n.from < n.to {
+		w.narrow = append(w.narrow, n)
+	}
+}
+
+// nameOf is how a window is called.
+func nameOf(phases, faults []string) string {
+	return strings.Join(slices.Concat(phases, faults), ", ")
 }
 
 // isNamed says whether a pattern names a phase: * stands for anything within one
@@ -62,9 +83,16 @@ func isNamed(pattern, phase string) bool {
 
 var literal = strings.NewReplacer(`\`, `\\`, `[`, `\[`, `]`, `\]`, `?`, `\?`)
 
-// fits says which of the patterns name none of the phases. No phases: not known.
-func fits(field string, i int, patterns, phases []string) []error {
+// fits says which of the patterns name none of the run's phases, and which of the
+// faults it has not. What is not known cannot be wrong.
+func fits(field string, i int, patterns, faults []string, run scenarios.Shape) []error {
 	var errs []error
+	phases := run.Phases
+	for _, f := range faults {
+		if len(run.Faults) > 0 && !slices.Contains(run.Faults, f) {
+			errs = append(errs, fmt.Errorf("%s[%d].faults: the run has no fault %q%s", field, i, f, scenarios.Suggest(f, run.Faults)))
+		}
+	}
 	for _, p := range patterns {
 		if len(phases) > 0 && !slices.ContainsFunc(phases, func(phase string) bool { return isNamed(p, phase) }) {
 			errs = append(errs, fmt.Errorf("%s[%d].phases: %q names no phase of the run", field, i, p))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gameday/harness/history"
+	"gameday/scenarios"
 )
 
 func TestIsNamed(t *testing.T) {
@@ -34,6 +35,7 @@ func TestAPIDuring(t *testing.T) {
 		return func(c *APIAvailability) { c.Total, c.During = time.Minute, list }
 	}
 	ten := during(APIDuring{Phases: []string{"upgrade/*/etcd"}, After: 10 * time.Second, Longest: 20 * time.Second})
+	drop := during(APIDuring{Faults: []string{"drop-etcd"}, After: 5 * time.Second, Longest: 20 * time.Second})
 	for _, c := range []struct {
 		name   string
 		set    func(c *APIAvailability)
@@ -58,6 +60,10 @@ func TestAPIDuring(t *testing.T) {
 		{name: "of another kind of connection", set: during(APIDuring{Phases: []string{"upgrade/*/etcd"}, Pinned: 20 * time.Second}), change: down(35, 49), want: Fail, reason: "outage of 14.1 s"},
 		{name: "a second attempt", set: ten, change: down(85, 95), make: func(b *book) { b.step(80, 100, etcd, "cp0", "proceeded", "") }, want: Pass, reason: "1 outage"},
 		{name: "a phase that did not end", set: ten, change: down(85, 95), make: func(b *book) { b.phase(80, etcd, "cp0", stateBegan, "", "") }, want: Inconclusive, reason: "the end of " + etcd + " is not in the record"},
+		{name: "in a fault, to the end of its effects", set: drop, change: down(62, 78), make: func(b *book) { b.fault("drop-etcd", "run", "cp0", 61, 75) }, want: Pass, reason: "1 outage"},
+		{name: "longer than a fault allows", set: drop, change: down(55, 88), make: func(b *book) { b.fault("drop-etcd", "run", "cp0", 61, 75) }, want: Fail, reason: "outside of drop-etcd"},
+		{name: "a fault that is not seen to be gone", set: drop, change: down(62, 78), make: func(b *book) { b.inject("drop-etcd", "run", "cp0", "armed", 60, "proven", 61) }, want: Inconclusive, reason: "the end of drop-etcd is not in the record"},
+		{name: "a fault that never acted allows nothing", set: drop, change: down(62, 78), make: func(b *book) { b.inject("drop-etcd", "run", "cp0", "requested", 60) }, want: Fail, reason: "outage of"},
 		{name: "the sum is of what lies outside", set: func(c *APIAvailability) { ten(c); c.Total = time.Second }, change: down(35, 49), want: Pass, reason: "down for 0 s (+-0 s) in all"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -87,11 +93,18 @@ func TestDuringFits(t *testing.T) {
 	c := newAPIAvailability().(*APIAvailability)
 	c.During = []APIDuring{{Phases: []string{"upgrade/*/etcd", "upgrade/*/ectd"}, Longest: time.Minute}}
 	phases := []string{"upgrade", "upgrade/control-plane[0]/etcd"}
-	if errs := c.Fits(3, phases); len(errs) != 1 || !strings.Contains(errs[0].Error(), `during[0].phases: "upgrade/*/ectd" names no phase`) {
+	if errs := c.Fits(scenarios.Shape{ControlPlanes: 3, Phases: phases}); len(errs) != 1 || !strings.Contains(errs[0].Error(), `during[0].phases: "upgrade/*/ectd" names no phase`) {
 		t.Errorf("%v", errs)
 	}
-	if errs := c.Fits(3, nil); errs != nil {
+	if errs := c.Fits(scenarios.Shape{ControlPlanes: 3}); errs != nil {
 		t.Errorf("phases that are not known: %v", errs)
+	}
+	c.During = []APIDuring{{Faults: []string{"drop-etcd", "drop-ectd"}, Longest: time.Minute}}
+	if errs := c.Fits(scenarios.Shape{Faults: []string{"drop-etcd"}}); len(errs) != 1 || !strings.Contains(errs[0].Error(), `during[0].faults: the run has no fault "drop-ectd"; did you mean "drop-etcd"?`) {
+		t.Errorf("%v", errs)
+	}
+	if errs := c.Fits(scenarios.Shape{}); errs != nil {
+		t.Errorf("faults that are drawn later: %v", errs)
 	}
 	c.During = []APIDuring{{}, {Phases: []string{"x"}, After: -1, Longest: 1}}
 	if errs := c.Validate(); len(errs) != 3 || !strings.Contains(errs[2].Error(), "during[1].after: -1ns is below 0") {
@@ -142,7 +155,7 @@ func TestCronDuring(t *testing.T) {
 	if errs := k.Validate(); len(errs) != 2 {
 		t.Errorf("%v", errs)
 	}
-	if errs := k.Fits(3, []string{"upgrade", etcd}); len(errs) != 1 || !strings.Contains(errs[0].Error(), "names no phase") {
+	if errs := k.Fits(scenarios.Shape{ControlPlanes: 3, Phases: []string{"upgrade", etcd}}); len(errs) != 1 || !strings.Contains(errs[0].Error(), "names no phase") {
 		t.Errorf("%v", errs)
 	}
 }

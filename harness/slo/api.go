@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gameday/harness/history"
+	"gameday/scenarios"
 )
 
 // APIAvailability promises that the API answers: reads from the watch cache,
@@ -49,12 +50,14 @@ type APIAvailability struct {
 	Min int `yaml:"min"`
 }
 
-// APIDuring are limits of their own for outages that meet some phases. What of
-// such an outage lies outside of all of them is judged by the common limits.
+// APIDuring are limits of their own for outages that meet some phases or faults. What
+// of such an outage lies outside of all of them is judged by the common limits.
 type APIDuring struct {
 	// Phases by their paths; * stands for anything in one part: upgrade/*/etcd.
 	Phases []string `yaml:"phases"`
-	// After is how long after its end a phase's effects last.
+	// Faults by their ids, each from its injection until it is proven gone.
+	Faults []string `yaml:"faults"`
+	// After is how long after its end a phase's or a fault's effects last.
 	After time.Duration `yaml:"after"`
 	// Longest, Pinned and Watch as outside of the phases; 0: as there.
 	Longest time.Duration `yaml:"longest"`
@@ -63,8 +66,8 @@ type APIDuring struct {
 }
 
 // limits of outages on connections of a kind.
-func (c *APIAvailability) limits(conn string, phases []PhaseFact) limits {
-	return c.limited(c.longest(conn), phases, func(d APIDuring) time.Duration {
+func (c *APIAvailability) limits(conn string, around surroundings) limits {
+	return c.limited(c.longest(conn), around, func(d APIDuring) time.Duration {
 		if conn == "reused" && d.Pinned > 0 {
 			return d.Pinned
 		}
@@ -72,10 +75,10 @@ func (c *APIAvailability) limits(conn string, phases []PhaseFact) limits {
 	})
 }
 
-func (c *APIAvailability) limited(base time.Duration, phases []PhaseFact, budget func(APIDuring) time.Duration) limits {
+func (c *APIAvailability) limited(base time.Duration, around surroundings, budget func(APIDuring) time.Duration) limits {
 	l := limits{base: base}
 	for _, d := range c.During {
-		l.in = append(l.in, limit{windowOf(phases, d.Phases, d.After), max(base, budget(d))})
+		l.in = append(l.in, limit{around.window(d.Phases, d.Faults, d.After), max(base, budget(d))})
 	}
 	return l
 }
@@ -104,8 +107,8 @@ func (c *APIAvailability) Validate() []error {
 		errs = append(errs, fmt.Errorf("endpoints: none would be judged; name %s, %s or a place such as control-plane[0]", endpointLB, endpointDirect))
 	}
 	for i, d := range c.During {
-		if len(d.Phases) == 0 {
-			errs = append(errs, fmt.Errorf("during[%d].phases: none is named", i))
+		if len(d.Phases)+len(d.Faults) == 0 {
+			errs = append(errs, fmt.Errorf("during[%d]: neither phases nor faults are named", i))
 		}
 		if d.Longest == 0 && d.Pinned == 0 && d.Watch == 0 {
 			errs = append(errs, fmt.Errorf("during[%d]: nothing is other than outside; give longest, pinned or watch", i))
@@ -124,12 +127,12 @@ func (c *APIAvailability) Validate() []error {
 
 // Fits implements scenarios.Fitter: there is a load balancer only where there is
 // something to balance.
-func (c *APIAvailability) Fits(controlPlanes int, phases []string) []error {
+func (c *APIAvailability) Fits(run scenarios.Shape) []error {
 	var errs []error
 	for i, d := range c.During {
-		errs = append(errs, fits("during", i, d.Phases, phases)...)
+		errs = append(errs, fits("during", i, d.Phases, d.Faults, run)...)
 	}
-	if controlPlanes == 1 && slices.Contains(c.Endpoints, endpointLB) {
+	if run.ControlPlanes == 1 && slices.Contains(c.Endpoints, endpointLB) {
 		errs = append(errs, fmt.Errorf("endpoints: a cluster of one control plane has no load balancer; write endpoints: [%s]", endpointDirect))
 	}
 	return errs
@@ -215,7 +218,7 @@ func (c *APIAvailability) verb(h *history.History, verb string, in span, why str
 	if why != "" {
 		g.doubt("%s", why)
 	}
-	worst := newParts(c.limits("new", around.phases))
+	worst := newParts(c.limits("new", around))
 	outages, judged := 0, 0
 	var apart, sampled []string
 	for _, id := range slices.Sorted(maps.Keys(h.Series)) {
@@ -237,7 +240,7 @@ func (c *APIAvailability) verb(h *history.History, verb string, in span, why str
 		r.Samples += t.judged
 		r.Excluded += t.late + t.unsent + t.outside
 		outages += len(t.outages)
-		c.series(&g, worst, name, t, c.limits(s.Conn, around.phases), blows, s.Deadline, h, in)
+		c.series(&g, worst, name, t, c.limits(s.Conn, around), blows, s.Deadline, h, in)
 		for _, o := range t.outages {
 			around.evidence(&r, o.span(), fmt.Sprintf("%s %s down for %s (+-%s): %s", verb, name, length(o.Length()), length(o.ErrorBar()), o.text()))
 		}
@@ -420,7 +423,7 @@ func (c *APIAvailability) promise(blows int) string {
 			}
 		}
 		if more != nil {
-			p += fmt.Sprintf("; during %s and %s after, %s", strings.Join(d.Phases, ", "), length(d.After), strings.Join(more, ", "))
+			p += fmt.Sprintf("; during %s and %s after, %s", nameOf(d.Phases, d.Faults), length(d.After), strings.Join(more, ", "))
 		}
 	}
 	switch {

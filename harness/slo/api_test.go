@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gameday/harness/history"
+	"gameday/scenarios"
 )
 
 // series adds a series of good samples each 50 ms from 0 to end, then lets
@@ -204,14 +205,14 @@ func TestAPIAvailability(t *testing.T) {
 
 func TestAPIAvailabilityFits(t *testing.T) {
 	c := newAPIAvailability().(*APIAvailability)
-	if errs := c.Fits(1, nil); len(errs) != 1 || !strings.Contains(errs[0].Error(), "has no load balancer") {
+	if errs := c.Fits(scenarios.Shape{ControlPlanes: 1}); len(errs) != 1 || !strings.Contains(errs[0].Error(), "has no load balancer") {
 		t.Errorf("lb of one control plane: %v", errs)
 	}
-	if errs := append(c.Fits(3, nil), c.Fits(0, nil)...); errs != nil {
+	if errs := append(c.Fits(scenarios.Shape{ControlPlanes: 3}), c.Fits(scenarios.Shape{})...); errs != nil {
 		t.Errorf("%v", errs)
 	}
 	c.Endpoints = []string{endpointDirect}
-	if errs := c.Fits(1, nil); errs != nil {
+	if errs := c.Fits(scenarios.Shape{ControlPlanes: 1}); errs != nil {
 		t.Errorf("direct of one control plane: %v", errs)
 	}
 }

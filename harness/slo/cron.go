@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gameday/harness/history"
+	"gameday/scenarios"
 )
 
 // CronStartLatency promises that every slot of every CronJob starts a container
@@ -35,12 +36,14 @@ type CronStartLatency struct {
 	Min int `yaml:"min"`
 }
 
-// CronDuring are bounds of their own for slots that meet some phases: within the
+// CronDuring are bounds of their own for slots that meet some phases or faults: within the
 // longest common bound from the slot on. The other slots are judged without them.
 type CronDuring struct {
 	// Phases by their paths; * stands for anything in one part: upgrade/*/etcd.
 	Phases []string `yaml:"phases"`
-	// After is how long after its end a phase's effects last.
+	// Faults by their ids, each from its injection until it is proven gone.
+	Faults []string `yaml:"faults"`
+	// After is how long after its end a phase's or a fault's effects last.
 	After time.Duration `yaml:"after"`
 	// P99 and Max as outside of the phases; 0: as there.
 	P99 time.Duration `yaml:"p99"`
@@ -69,8 +72,8 @@ func (c *CronStartLatency) Validate() []error {
 	}
 	errs = append(errs, noneBelowZero(map[string]int{"missed": c.Missed, "duplicates": c.Duplicates})...)
 	for i, d := range c.During {
-		if len(d.Phases) == 0 {
-			errs = append(errs, fmt.Errorf("during[%d].phases: none is named", i))
+		if len(d.Phases)+len(d.Faults) == 0 {
+			errs = append(errs, fmt.Errorf("during[%d]: neither phases nor faults are named", i))
 		}
 		if d.P99 == 0 && d.Max == 0 {
 			errs = append(errs, fmt.Errorf("during[%d]: nothing is other than outside; give p99 or max", i))
@@ -86,10 +89,10 @@ func (c *CronStartLatency) Validate() []error {
 }
 
 // Fits implements scenarios.Fitter.
-func (c *CronStartLatency) Fits(_ int, phases []string) []error {
+func (c *CronStartLatency) Fits(run scenarios.Shape) []error {
 	var errs []error
 	for i, d := range c.During {
-		errs = append(errs, fits("during", i, d.Phases, phases)...)
+		errs = append(errs, fits("during", i, d.Phases, d.Faults, run)...)
 	}
 	return errs
 }
@@ -134,10 +137,10 @@ func longestOf(bounds []bound) time.Duration {
 }
 
 // parts are the windows of During, as limits by their longest bound.
-func (c *CronStartLatency) parts(phases []PhaseFact) limits {
+func (c *CronStartLatency) parts(around surroundings) limits {
 	l := limits{base: longestOf(c.bounds())}
 	for i, d := range c.During {
-		l.in = append(l.in, limit{windowOf(phases, d.Phases, d.After), longestOf(c.boundsOf(i))})
+		l.in = append(l.in, limit{around.window(d.Phases, d.Faults, d.After), longestOf(c.boundsOf(i))})
 	}
 	return l
 }
@@ -240,12 +243,12 @@ func (c *CronStartLatency) latency(w cronWork) Result {
 	r := Result{Name: "cron.start-latency", Unit: "s", ErrorBar: seconds(apiSecond)}
 	r.Promise = "slot to first container: " + promised(c.bounds())
 	for i, d := range c.During {
-		r.Promise += fmt.Sprintf("; during %s and %s after, %s", strings.Join(d.Phases, ", "), length(d.After), promised(c.boundsOf(i)))
+		r.Promise += fmt.Sprintf("; during %s and %s after, %s", nameOf(d.Phases, d.Faults), length(d.After), promised(c.boundsOf(i)))
 	}
 	var g grounds
 	w.ready(&g, &r, c.Min)
 
-	by := c.parts(w.around.phases)
+	by := c.parts(w.around)
 	blind := "" // the first slot that may have started unseen
 	var late []start
 	var worst, waited time.Duration // longest latency; longest wait for a start that never came

@@ -249,7 +249,7 @@ func (c *APIAvailability) watch(h *history.History, in span, why string, places 
 	r := Result{Name: "api.watch", Unit: "s", Budget: seconds(c.Watch), Promise: fmt.Sprintf("no watch closed or silent for longer than %s", length(c.Watch))}
 	for _, d := range c.During {
 		if d.Watch > 0 {
-			r.Promise += fmt.Sprintf("; during %s and %s after, %s", strings.Join(d.Phases, ", "), length(d.After), length(d.Watch))
+			r.Promise += fmt.Sprintf("; during %s and %s after, %s", nameOf(d.Phases, d.Faults), length(d.After), length(d.Watch))
 		}
 	}
 	r.Promise += " (" + strings.Join(c.Endpoints, ", ") + ")"
@@ -258,7 +258,7 @@ func (c *APIAvailability) watch(h *history.History, in span, why string, places 
 		g.doubt("%s", why)
 	}
 	endpoints := watched(h)
-	by := c.limited(c.Watch, around.phases, func(d APIDuring) time.Duration { return d.Watch })
+	by := c.limited(c.Watch, around, func(d APIDuring) time.Duration { return d.Watch })
 	worst := newParts(by)
 	judged, outages := 0, 0
 	for _, e := range endpoints {
