@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	. "github.com/onsi/ginkgo/v2"
+	"github.com/onsi/ginkgo/v2"
 	"github.com/onsi/ginkgo/v2/types"
 )
 
@@ -19,8 +19,8 @@ const most = 1500
 func Run(t *testing.T, description string, args ...any) {
 	t.Helper()
 	var failures []string
-	ReportAfterSuite("failures", func(r Report) { failures = told(r.SpecReports) })
-	if RunSpecs(t, description, args...) {
+	ginkgo.ReportAfterSuite("failures", func(r ginkgo.Report) { failures = told(r.SpecReports) })
+	if ginkgo.RunSpecs(t, description, args...) {
 		return
 	}
 	for _, f := range failures {
