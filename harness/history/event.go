@@ -37,6 +37,9 @@ type Event struct {
 	Budget    *Budget    `json:"budget,omitempty"`
 	Audit     *Audit     `json:"audit,omitempty"`
 	Etcd      *Etcd      `json:"etcd,omitempty"`
+	Operation *Operation `json:"operation,omitempty"`
+	Changes   *Changes   `json:"changes,omitempty"`
+	EtcdStats *EtcdStats `json:"etcdStats,omitempty"`
 	Gap       *Gap       `json:"gap,omitempty"`
 	Finding   *Finding   `json:"finding,omitempty"`
 	Usage     *Usage     `json:"usage,omitempty"`
@@ -156,8 +159,11 @@ const NotSent = "not sent: too many requests in flight"
 // Watch is what a watch on one endpoint went through.
 type Watch struct {
 	Endpoint string `json:"endpoint"`
-	// State: opened, event (the canary's write was seen), closed, failed.
+	// State: opened, event (the canary's write was seen), bookmark, closed,
+	// failed.
 	State string `json:"state"`
+	// Type of an event: MODIFIED or DELETED; empty is ADDED.
+	Type string `json:"type,omitempty"`
 	// Revision of the object seen; Delay since the write was acknowledged.
 	Revision int64         `json:"revision,omitempty"`
 	Key      string        `json:"key,omitempty"`
@@ -294,13 +300,83 @@ type Etcd struct {
 	Leader  bool   `json:"leader,omitempty"`
 	Learner bool   `json:"learner,omitempty"`
 	Healthy bool   `json:"healthy"`
-	Err     string `json:"err,omitempty"`
+	// Term of raft and the id of the leader in it, as the member knows them; 0 is
+	// none, or a record from before they were written.
+	Term     uint64 `json:"term,omitempty"`
+	LeaderID uint64 `json:"leaderID,omitempty"`
+	// Alarms that the member tells of: NOSPACE, CORRUPT, joined by a comma.
+	Alarms string `json:"alarms,omitempty"`
+	Err    string `json:"err,omitempty"`
+}
+
+// EtcdStats are what a member's /metrics say, every few seconds; Event.At is
+// when it was asked. Histograms and their counts are since the member's start.
+type EtcdStats struct {
+	Node string `json:"node"`
+	// Started is the process's start, in seconds since 1970: another start,
+	// other counts.
+	Started float64 `json:"started,omitempty"`
+	// DBSize and Quota in bytes; Quota 0 is not told.
+	DBSize int64 `json:"dbSize,omitempty"`
+	Quota  int64 `json:"quota,omitempty"`
+	// Fsync is of the write-ahead log, Commit of the backend.
+	Fsync  *Histogram `json:"fsync,omitempty"`
+	Commit *Histogram `json:"commit,omitempty"`
+	Err    string     `json:"err,omitempty"`
+}
+
+// Histogram has as many counts as edges and one more, of what is above the last
+// edge. They are of each bucket by itself.
+type Histogram struct {
+	Edges  []float64 `json:"edges"` // seconds
+	Counts []uint64  `json:"counts"`
+}
+
+// Operation is a request of one of several clients on one of a few objects that
+// they share; Event.At is when it was invoked.
+type Operation struct {
+	// Client that made it: one has a single operation under way.
+	Client   int    `json:"client"`
+	Key      string `json:"key"`
+	Endpoint string `json:"endpoint"`
+	// Verb: read (a quorum read), create, update, delete.
+	Verb string `json:"verb"`
+	// Expected is the resourceVersion that an update or delete demanded.
+	Expected int64 `json:"expected,omitempty"`
+	// Outcome: ok; absent (read, update, delete: there is no such object), exists
+	// (create), conflict (update, delete: it is at another resourceVersion), all
+	// surely without effect; fail (surely without effect, and nothing seen);
+	// unknown.
+	Outcome string `json:"outcome"`
+	// Value that was written, of which no two are the same, or that was read.
+	Value string `json:"value,omitempty"`
+	// Revision of the object that was written or read; a delete has none.
+	Revision int64         `json:"revision,omitempty"`
+	Took     time.Duration `json:"took"`
+	Err      string        `json:"err,omitempty"`
+}
+
+// Changes are what etcd itself tells of the canaries' namespace, in its order
+// and without a hole between From and To.
+type Changes struct {
+	// From is the revision after which the list begins, To up to which it goes.
+	From int64    `json:"from"`
+	To   int64    `json:"to"`
+	List []Change `json:"list,omitempty"`
+}
+
+// Change is one of them.
+type Change struct {
+	Revision int64  `json:"rv"`
+	Key      string `json:"key"` // below the namespace's prefix
+	// Type: MODIFIED or DELETED; empty is ADDED.
+	Type string `json:"type,omitempty"`
 }
 
 // Gap says that a source has no data for a while: whoever needs it there is
 // inconclusive.
 type Gap struct {
-	// Source: watch/pods, watch/jobs, audit/NODE, sampler, etcd/NODE.
+	// Source: watch/pods, watch/jobs, audit/NODE, sampler, etcd/NODE, watch/changes.
 	Source string        `json:"source"`
 	From   time.Duration `json:"from"`
 	To     time.Duration `json:"to"`

@@ -38,6 +38,9 @@ type History struct {
 	Budgets    []Timed[Budget]
 	Audits     []Timed[Audit]
 	Etcd       []Timed[Etcd]
+	Operations []Timed[Operation]
+	Changes    []Timed[Changes]
+	EtcdStats  []Timed[EtcdStats]
 	Gaps       []Timed[Gap]
 	Findings   []Timed[Finding]
 	Usage      []Timed[Usage]
@@ -141,6 +144,12 @@ func (h *History) add(e Event) {
 		put(&h.Audits, e, e.Audit)
 	case e.Etcd != nil:
 		put(&h.Etcd, e, e.Etcd)
+	case e.Operation != nil:
+		put(&h.Operations, e, e.Operation)
+	case e.Changes != nil:
+		put(&h.Changes, e, e.Changes)
+	case e.EtcdStats != nil:
+		put(&h.EtcdStats, e, e.EtcdStats)
 	case e.Gap != nil:
 		put(&h.Gaps, e, e.Gap)
 	case e.Finding != nil:

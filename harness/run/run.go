@@ -238,8 +238,12 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 		for _, b := range r.workload.Budgets() {
 			r.rec.Add(history.Event{Budget: &b})
 		}
+		var promises []string
+		for _, p := range r.scenario.SLOs {
+			promises = append(promises, p.Name)
+		}
 		if r.samplers, err = sample.Start(ctx, sample.Config{
-			Cluster: r.cluster, Run: r.cfg.ID, Namespace: r.workload.Namespace, Record: r.rec,
+			Cluster: r.cluster, Run: r.cfg.ID, Namespace: r.workload.Namespace, Promises: promises, Record: r.rec,
 		}); err != nil {
 			r.workload.Stop()
 			return "", fmt.Errorf("start the samplers: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -104,10 +105,24 @@ func (m *member) ask(ctx context.Context) history.Etcd {
 	out := history.Etcd{
 		Node: m.node, Version: s.Version, Learner: s.IsLearner,
 		Leader: s.Leader != 0 && s.Leader == s.Header.GetMemberId(),
-		Err:    strings.Join(s.Errors, "; "),
+		Term:   s.RaftTerm, LeaderID: s.Leader, Alarms: alarms(s.Errors),
+		Err: strings.Join(s.Errors, "; "),
 	}
 	out.Healthy = s.Leader != 0 && !s.IsLearner && len(s.Errors) == 0
 	return out
+}
+
+// alarms are those that are among the errors of a member's status, which has
+// them as text: go.etcd.io/etcd/server/v3@v3.6.8 etcdserver/api/v3rpc/maintenance.go,
+// Status.
+func alarms(errs []string) string {
+	var out []string
+	for _, a := range []etcdserverpb.AlarmType{etcdserverpb.AlarmType_NOSPACE, etcdserverpb.AlarmType_CORRUPT} {
+		if slices.ContainsFunc(errs, func(e string) bool { return strings.Contains(e, a.String()) }) {
+			out = append(out, a.String())
+		}
+	}
+	return strings.Join(out, ",")
 }
 
 // trouble names the members that are not healthy voters, or is "".

@@ -21,13 +21,18 @@ var errTooLong = errors.New("the answer is longer than any that was asked for")
 type reply struct {
 	// Code is 0 if no whole answer came.
 	Code int
-	Body []byte // of writes only
+	Body []byte // of writes, and of reads that want it
 	Err  string
 }
 
 // exchange makes a request and reads its answer to the end, so that the answer
 // was whole and the connection can be used again.
 func exchange(rt http.RoundTripper, req *http.Request) reply {
+	return answered(rt, req, req.Method != http.MethodGet)
+}
+
+// answered is exchange that keeps a good answer's body or not.
+func answered(rt http.RoundTripper, req *http.Request, keep bool) reply {
 	resp, err := rt.RoundTrip(req)
 	if err != nil {
 		return reply{Err: explain(err)}
@@ -36,7 +41,7 @@ func exchange(rt http.RoundTripper, req *http.Request) reply {
 	good := resp.StatusCode >= 200 && resp.StatusCode <= 299
 	var body bytes.Buffer
 	to := io.Writer(&body)
-	if good && req.Method == http.MethodGet {
+	if good && !keep {
 		to = io.Discard
 	}
 	n, err := io.Copy(to, io.LimitReader(resp.Body, maxBody))

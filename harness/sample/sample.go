@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,7 +42,15 @@ type Config struct {
 	Run string
 	// Namespace of the workload, whose objects are recorded.
 	Namespace string
-	Record    *history.Recorder
+	// Promises are the names of the SLOs that will be judged: what costs
+	// something is sampled only for those that need it.
+	Promises []string
+	Record   *history.Recorder
+}
+
+// serves says whether one of the SLOs is to be judged.
+func (c Config) serves(names ...string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return slices.Contains(c.Promises, n) })
 }
 
 // Samplers are all that samples one cluster.
@@ -53,6 +62,7 @@ type Samplers struct {
 	watches []*watcher
 	objects *objects
 	members *members
+	shared  *shared // nil if no promise needs it
 
 	stopSchedule context.CancelFunc // no sample starts any more
 	stopRequests context.CancelFunc // samples in flight are cut off
@@ -108,6 +118,14 @@ func Start(ctx context.Context, cfg Config) (_ *Samplers, err error) {
 	if s.members, err = newMembers(ctx, cfg); err != nil {
 		return nil, errors.Join(err, s.objects.close())
 	}
+	if cfg.serves("linearizable", "watch.complete") {
+		if s.shared, err = newShared(cfg, s.ledger.namespace); err != nil {
+			return nil, errors.Join(err, s.objects.close(), s.members.close())
+		}
+		for _, c := range s.shared.clients {
+			s.clients = append(s.clients, http.Client{Transport: c.rt})
+		}
+	}
 	if err := s.prepare(ctx); err != nil {
 		return nil, errors.Join(err, s.objects.close(), s.members.close())
 	}
@@ -133,6 +151,9 @@ func (s *Samplers) start(ctx context.Context, probers []*prober) {
 	}
 	s.watching.Go(func() { s.objects.run(watches) })
 	s.watching.Go(func() { s.members.run(watches) })
+	if s.shared != nil {
+		s.probing.Go(func() { s.shared.run(schedule, requests) })
+	}
 	for i, p := range probers {
 		s.probing.Go(func() { p.run(schedule, requests, offset(i, p.pace.Period)) })
 	}

@@ -29,6 +29,12 @@ func Catalogue() []Kind {
 			New:    newCronStartLatency,
 		},
 		{
+			Name:   "linearizable",
+			Doc:    "every quorum read, create, update and delete of an object, through any API server, takes effect at one moment between its invocation and its answer: no stale read, no lost update, no revision that goes back; operations of unknown outcome may have happened",
+			Source: "0 violations: etcd promises strict serializability of all operations but watches (https://etcd.io/docs/v3.6/learning/api_guarantees/), and a read without a resourceVersion is served from it (https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list); searched by github.com/anishathalye/porcupine",
+			New:    newLinearizable,
+		},
+		{
 			Name:   "pods.ledger",
 			Doc:    "no pod is lost: every deletion has a lawful cause, nothing restarts, hangs or falls below its budget, no job is killed (pods.unexplained, pods.restarts, pods.stuck-pending, pods.below-budget, jobs.killed)",
 			Source: "taint eviction only after 300 s of toleration; 0 unexplained, 0 restarts; pending <= 90 s after a heal; ready replicas >= minAvailable but for those on a node under fault, back <= 60 s after the heal",

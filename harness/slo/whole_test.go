@@ -25,6 +25,11 @@ func whole() *book {
 	for i := range 120 {
 		add(b, &b.h.Writes, float64(i)*10, history.Write{Key: canary(float64(i) * 10), Outcome: "ok", Revision: revision(float64(i) * 10)})
 	}
+	for i := range 40 {
+		for j := range 3 {
+			b.op(20+float64(10*i), 21+float64(10*i), history.Operation{Key: fmt.Sprintf("shared-%d", i), Client: j, Verb: opCreate, Outcome: map[bool]string{true: writeOK, false: opExists}[j == i%3], Value: "v", Revision: int64(1000 + i), Endpoint: fmt.Sprintf("cp%d", j)})
+		}
+	}
 	for i := range 3 {
 		add(b, &b.h.Kept, 1231, history.Kept{Member: fmt.Sprintf("cp%d", i), Read: 120, Revision: 20000, Hash: 5})
 	}
@@ -87,9 +92,13 @@ func TestNothingPassesUnmeasured(t *testing.T) {
 		{"watches", func(h *history.History) { h.Watches = nil }, "api.watch"},
 		{"half of the watches", func(h *history.History) { h.Watches = h.Watches[:len(h.Watches)/2] }, "api.watch"},
 		{"writes", func(h *history.History) { h.Writes = nil }, "writes.kept"},
+		{"operations", func(h *history.History) { h.Operations = nil }, "linearizable"},
+		{"the operations through an API server", func(h *history.History) {
+			h.Operations = slices.DeleteFunc(h.Operations, func(o history.Timed[history.Operation]) bool { return o.V.Endpoint == "cp1" })
+		}, "linearizable"},
 		{"the final look", func(h *history.History) { h.Kept = nil }, "writes.kept"},
 		{"a member", func(h *history.History) { h.Kept = h.Kept[1:] }, "writes.kept"},
-		{"nodes", func(h *history.History) { h.Nodes = nil }, "writes.kept"},
+		{"nodes", func(h *history.History) { h.Nodes = nil }, "writes.kept linearizable"},
 		{"CronJobs", func(h *history.History) { h.CronJobs = nil }, "cron.start-latency cron.missed cron.duplicate"},
 		{"Jobs", func(h *history.History) { h.Jobs = nil }, "cron.start-latency cron.missed cron.overlap"},
 		{"pods", func(h *history.History) { h.Pods = nil }, "cron.start-latency pods.unexplained pods.restarts pods.stuck-pending pods.below-budget jobs.killed"},
