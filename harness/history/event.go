@@ -61,6 +61,8 @@ type Run struct {
 	To       string `json:"to,omitempty"`
 	// Rerun is the exact command that runs it again.
 	Rerun string `json:"rerun"`
+	// Cores of the machine that it ran on; 0 in records that do not say.
+	Cores int `json:"cores,omitempty"`
 }
 
 // Stage is a part of the run: images, create, workload, steady, upgrade, heal,

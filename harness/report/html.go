@@ -19,7 +19,12 @@ var (
 	pageHTML string
 	//go:embed page.js
 	pageJS string
+	//go:embed style.css
+	style string
 )
+
+// Style is how every page of gameday looks, in light, in the dark and in print.
+func Style() template.CSS { return template.CSS(style) } //nolint:gosec // our own style sheet
 
 // HTML renders the page: one self-contained file, no network. It answers, in
 // this order: did it hold, what broke and when because of which fault, can the
@@ -47,7 +52,7 @@ func HTML(h *history.History, d slo.Document) ([]byte, error) {
 		"Began": began, "Lasted": short(h.Last), "Nodes": len(d.Cluster.Nodes),
 		"Spans": spans(d), "Spent": spent(d), "Findings": findings(h, d), "Steps": steps(d), "Params": params(h), "Trust": trust(h, d),
 		// json.Marshal escapes <, > and &, so the data cannot end the script element.
-		"Data": template.JS(data), "Script": template.JS(pageJS), //nolint:gosec // our own script, and escaped JSON
+		"Data": template.JS(data), "Script": template.JS(pageJS), "Style": Style(), //nolint:gosec // our own script, and escaped JSON
 	})
 	if err != nil {
 		return nil, fmt.Errorf("report: %w", err)

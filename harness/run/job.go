@@ -98,7 +98,7 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 		}
 	}
 	provider := from.Open()
-	id, err := newID()
+	id, err := NewID()
 	if err != nil {
 		return Config{}, err
 	}
@@ -162,8 +162,8 @@ func checkHealed() error {
 	return errors.Join(errs...)
 }
 
-// newID names a run: short, and different each time.
-func newID() (string, error) {
+// NewID names a run: short, and different each time.
+func NewID() (string, error) {
 	b := make([]byte, 3)
 	if _, err := rand.Read(b); err != nil {
 		return "", fmt.Errorf("name the run: %w", err)

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -107,6 +108,7 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	info := history.Run{
 		ID: cfg.ID, Scenario: cfg.Scenario.Name, Seed: cfg.Seed, Gameday: cfg.Gameday,
 		Provider: cfg.Provider.Name(), From: cfg.Scenario.Cluster.Version, Rerun: cfg.Rerun,
+		Cores: runtime.NumCPU(),
 	}
 	if u := cfg.Scenario.Upgrade; u != nil {
 		info.To, info.Strategy = u.To, u.Strategy

@@ -49,15 +49,7 @@ var _ = Describe("report.html", Label("browser"), Ordered, func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(os.WriteFile(filepath.Join(dir, "report.html"), page, 0o644)).To(Succeed())
 
-		alloc, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
-			chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WindowSize(1280, 900),
-			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-			chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true))...)
-		DeferCleanup(stop)
-		var end context.CancelFunc
-		browser, end = chromedp.NewContext(alloc)
-		DeferCleanup(end)
-		run(browser, chromedp.Steps(chromedp.Navigate("file://"+filepath.Join(dir, "report.html")), chromedp.WaitVisible(chromedp.CSS("#tl svg > g rect"))))
+		browser = open(filepath.Join(dir, "report.html"), "#tl svg > g rect")
 	}, NodeTimeout(time.Minute))
 
 	text := func(sel string) string {
@@ -151,6 +143,20 @@ var _ = Describe("report.html", Label("browser"), Ordered, func() {
 		Expect(n).To(BeZero())
 	}, NodeTimeout(time.Minute))
 })
+
+// open shows a page in a browser of its own and waits until it is drawn.
+func open(page, drawn string) context.Context {
+	GinkgoHelper()
+	alloc, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WindowSize(1280, 900),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true))...)
+	DeferCleanup(stop)
+	browser, end := chromedp.NewContext(alloc)
+	DeferCleanup(end)
+	run(browser, chromedp.Steps(chromedp.Navigate("file://"+page), chromedp.WaitVisible(chromedp.CSS(drawn))))
+	return browser
+}
 
 func checker(name string) slo.Checker {
 	GinkgoHelper()

@@ -16,15 +16,22 @@ func newRun() *cobra.Command {
 	var flags planning
 	var job run.Job
 	var replace replaces
+	var pair pairing
 	cmd := &cobra.Command{
 		Use:   "run SCENARIO",
 		Short: "Make the cluster, upgrade it under fire, judge what was seen",
 		Long: `Runs a scenario to its end and leaves everything it saw in runs/NAME-ID/.
 
 The first Ctrl-C heals everything, judges what there is and exits with code 2;
-further ones change nothing. If gameday is killed, its guard heals.`,
+further ones change nothing. If gameday is killed, its guard heals.
+
+With --paired it is run with its faults and without them, in turn, and a promise is
+only held against the faults if it was kept without them, or if they surely made it
+worse. What a step is expected to do because of a fault (to be blocked) is not
+expected of the runs without. The comparison is beside the runs.`,
 		Example: `  gameday run upgrade-under-fire
-  gameday run ./mine.yaml --seed 8231`,
+  gameday run ./mine.yaml --seed 8231
+  gameday run ./mine.yaml --paired --repeat 4   # what do the faults cost?`,
 		Args:              usage(cobra.ExactArgs(1)),
 		ValidArgsFunction: libraryNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -33,6 +40,12 @@ further ones change nothing. If gameday is killed, its guard heals.`,
 			job.Gameday, job.Command = version(), "gameday"
 			status := cmd.ErrOrStderr()
 			job.Terminal = pages.NewTerminal(status, status == os.Stderr && term.IsTerminal(int(os.Stderr.Fd())))
+			if err := pair.check(cmd, job); err != nil {
+				return err
+			}
+			if pair.on {
+				return pair.run(cmd, job)
+			}
 			cfg, err := run.Configure(cmd.Context(), job)
 			if errors.Is(err, run.ErrInput) {
 				return badInput(err)
@@ -52,6 +65,7 @@ further ones change nothing. If gameday is killed, its guard heals.`,
 	cmd.Flags().StringVar(&job.Runs, "runs", "runs", "folder that runs are kept in")
 	cmd.Flags().BoolVar(&job.Keep, "keep", false, "leave the cluster running")
 	replace.flag(cmd)
+	pair.flags(cmd)
 	return cmd
 }
 
