@@ -120,7 +120,8 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 		to = nodeimage.Spec{Version: s.Upgrade.To, Replace: job.Replace}
 	}
 	cfg.Images = func(ctx context.Context, say clusters.Say) (upgrade.Targets, error) {
-		if _, err := nodeimage.Ensure(ctx, before, nodeimage.Log(say)); err != nil {
+		from, err := nodeimage.Ensure(ctx, before, nodeimage.Log(say))
+		if err != nil {
 			return nil, err
 		}
 		if s.Upgrade == nil {
@@ -134,6 +135,11 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 		targets, err := upgrade.FromNodeImage(ctx, image.Ref)
 		if err != nil {
 			return nil, err
+		}
+		if len(job.Replace) > 0 {
+			if err := notShadowed(ctx, from, image); err != nil {
+				return nil, err
+			}
 		}
 		return targets, nil
 	}
@@ -150,6 +156,31 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 		return cfg, fmt.Errorf("%w: %w", ErrInput, err)
 	}
 	return cfg, nil
+}
+
+// notShadowed refuses an upgrade that would not put all that is patched under test:
+// kubeadm, and the nodes' container runtime, know images by their names.
+func notShadowed(ctx context.Context, from, to nodeimage.Image) error {
+	if from.Etcd != to.Etcd && from.CoreDNS != to.CoreDNS && from.Pause != to.Pause {
+		return nil
+	}
+	older, err := nodeimage.Extract(ctx, from.Ref, nil)
+	if err != nil {
+		return err
+	}
+	newer, err := nodeimage.Extract(ctx, to.Ref, nil)
+	if err != nil {
+		return err
+	}
+	names, err := newer.Shadowed(older)
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 {
+		return fmt.Errorf("%s and %s both name %s, but with --replace it is another one in the latter, and the upgrade would leave the former running; "+
+			"upgrade from a version with another one, or try it without an upgrade", from.Version, to.Version, strings.Join(names, ", "))
+	}
+	return nil
 }
 
 // checkHealed refuses to start beside faults that a dead run left.
