@@ -43,6 +43,7 @@ type Event struct {
 	Gap       *Gap       `json:"gap,omitempty"`
 	Finding   *Finding   `json:"finding,omitempty"`
 	Usage     *Usage     `json:"usage,omitempty"`
+	SelfCheck *SelfCheck `json:"selfCheck,omitempty"`
 	End       *End       `json:"end,omitempty"`
 }
 
@@ -399,6 +400,44 @@ type Finding struct {
 type Usage struct {
 	CPU    time.Duration `json:"cpu"`
 	MaxRSS int64         `json:"maxRSSBytes"`
+}
+
+// SelfCheck is what the samplers made of outages that were known: made for them on
+// an endpoint of gameday's own, before anything else was sampled.
+type SelfCheck struct {
+	// Verdict is pass; fail if an outage was missed or taken for another, or seen
+	// where none was; inconclusive if the check could not be made.
+	Verdict string        `json:"verdict"`
+	Reason  string        `json:"reason"`
+	Took    time.Duration `json:"took"`
+	Trials  []SelfTrial   `json:"trials,omitempty"`
+}
+
+// SelfTrial is one known outage of a SelfCheck.
+type SelfTrial struct {
+	// Kind: refused, reset, black-holed, slow, or none: all was well.
+	Kind string `json:"kind"`
+	// Verb, Conn, Period and Fast of the series that was to see it; Where a run
+	// samples so: lb or direct.
+	Verb   string        `json:"verb"`
+	Conn   string        `json:"conn"`
+	Where  string        `json:"where"`
+	Period time.Duration `json:"period"`
+	Fast   time.Duration `json:"fast"`
+	// Asked is how long it was to be, Made how long it was (of none: how long
+	// nothing was made), Seen what the samples say, give or take ErrorBar.
+	Asked    time.Duration `json:"asked"`
+	Made     time.Duration `json:"made"`
+	Seen     time.Duration `json:"seen"`
+	ErrorBar time.Duration `json:"errorBar"`
+	// Bound is the largest error bar that the paces of the series explain.
+	Bound time.Duration `json:"bound"`
+	// Late is the worst that this process was late with anything meanwhile.
+	Late time.Duration `json:"late"`
+	// Cause is what the first bad sample said.
+	Cause   string `json:"cause,omitempty"`
+	Verdict string `json:"verdict"`
+	Reason  string `json:"reason,omitempty"`
 }
 
 // End is the last event of a run that came to its end.

@@ -44,6 +44,7 @@ type History struct {
 	Gaps       []Timed[Gap]
 	Findings   []Timed[Finding]
 	Usage      []Timed[Usage]
+	SelfChecks []Timed[SelfCheck]
 	// End is nil if the run did not come to its end (the harness died).
 	End *Timed[End]
 	// Last is the latest time in the record.
@@ -156,6 +157,8 @@ func (h *History) add(e Event) {
 		put(&h.Findings, e, e.Finding)
 	case e.Usage != nil:
 		put(&h.Usage, e, e.Usage)
+	case e.SelfCheck != nil:
+		put(&h.SelfChecks, e, e.SelfCheck)
 	case e.End != nil:
 		h.End = &Timed[End]{e.At, e.Seq, *e.End}
 	}

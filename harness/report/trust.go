@@ -17,7 +17,7 @@ const lateBound = slo.LateBound
 type fact struct{ What, Value string }
 
 func trust(h *history.History, d slo.Document) []fact {
-	out := []fact{{"record complete", ended(h)}}
+	out := []fact{{"record complete", ended(h)}, {"self-check of the samplers", checked(d)}}
 	out = append(out, sampled(h)...)
 	out = append(out,
 		fact{"gaps in the record", gaps(h)},
@@ -53,6 +53,28 @@ func ended(h *history.History) string {
 		return "to its end, which came early: " + h.End.V.Reason
 	}
 	return "yes"
+}
+
+// checked says how the samplers did on outages that were known.
+func checked(d slo.Document) string {
+	var list []string
+	for _, c := range d.SelfChecks {
+		text := fmt.Sprintf("%s: %s, in %s", c.Verdict, c.Reason, millis(c.TookMs))
+		var sharpest slo.SelfTest
+		for _, t := range c.Trials {
+			if t.ErrorBarMs > 0 && (sharpest.ErrorBarMs == 0 || t.ErrorBarMs < sharpest.ErrorBarMs) {
+				sharpest = t
+			}
+		}
+		if sharpest.ErrorBarMs > 0 {
+			text += fmt.Sprintf("; the sharpest error bar of an outage was %s (%s for %s)", millis(sharpest.ErrorBarMs), sharpest.Kind, millis(sharpest.AskedMs))
+		}
+		list = append(list, text)
+	}
+	if list == nil {
+		return "none was made"
+	}
+	return strings.Join(list, "; ")
 }
 
 // sampled says how many samples there are, and how well they were taken.

@@ -16,9 +16,11 @@ import (
 	"gameday/clusters/docker"
 	"gameday/clusters/nodeimage"
 	"gameday/clusters/upgrade"
+	"gameday/harness/history"
 	"gameday/harness/inject"
 	"gameday/harness/plan"
 	"gameday/harness/report"
+	"gameday/harness/selfcheck"
 	"gameday/scenarios"
 )
 
@@ -106,7 +108,8 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 		ID: id, Dir: filepath.Join(job.Runs, s.Name+"-"+id),
 		Scenario: s, Plan: p, Seed: job.Seed, Provider: provider,
 		Keep: job.Keep, Gameday: job.Gameday, Terminal: job.Terminal,
-		Rerun: rerun(job),
+		Rerun:     rerun(job),
+		SelfCheck: func(ctx context.Context) history.SelfCheck { return selfcheck.Run(ctx, selfcheck.Quick()) },
 		Prepare: func(ctx context.Context, say clusters.Say) error {
 			// What this starts stays for the next run.
 			_, err := docker.Ensure(ctx, say)

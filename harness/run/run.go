@@ -50,6 +50,8 @@ type Config struct {
 	// Images makes sure that all node images are there, and gives the targets of
 	// the upgrade (nil for a scenario without one).
 	Images func(ctx context.Context, say clusters.Say) (upgrade.Targets, error)
+	// SelfCheck tries the samplers on outages that are known.
+	SelfCheck func(ctx context.Context) history.SelfCheck
 	// Replace puts patched module trees under test.
 	Replace map[string]string
 	// Keep leaves the cluster running.
@@ -151,7 +153,10 @@ func (r *runner) run(ctx context.Context) (err error) {
 	defer stop(nil)
 
 	if err := r.stage(ctx, "prepare", plan.BoundPrepare, func(ctx context.Context) (string, error) {
-		return "", r.cfg.Prepare(ctx, r.say)
+		if err := r.cfg.Prepare(ctx, r.say); err != nil {
+			return "", err
+		}
+		return r.selfCheck(ctx), nil
 	}); err != nil {
 		return err
 	}
@@ -174,6 +179,14 @@ func (r *runner) run(ctx context.Context) (err error) {
 	err = r.underLoad(ctx, targets)
 	r.collect(ctx)
 	return err
+}
+
+// selfCheck tries the samplers before anything is measured with them. That they
+// are found wrong does not end the run: what rests on them is in doubt.
+func (r *runner) selfCheck(ctx context.Context) (text string) {
+	c := r.cfg.SelfCheck(ctx)
+	r.rec.Add(history.Event{SelfCheck: &c})
+	return "self-check of the samplers: " + c.Verdict + ", " + c.Reason
 }
 
 // create makes the cluster, and the guard that heals it if this process dies.

@@ -88,6 +88,9 @@ func config(t *testing.T, s *stages, out *bytes.Buffer) Config {
 		Images: func(context.Context, clusters.Say) (upgrade.Targets, error) {
 			return nil, s.do("images", s.images)
 		},
+		SelfCheck: func(context.Context) history.SelfCheck {
+			return history.SelfCheck{Verdict: string(slo.Fail), Reason: "a known outage was not seen"}
+		},
 		Gameday: "test", Rerun: "gameday run small --seed=7", Terminal: report.NewTerminal(out, false),
 	}
 }
@@ -159,6 +162,9 @@ func TestRunThatEndsEarly(t *testing.T) {
 			h, err := history.Load(filepath.Join(cfg.Dir, "history.jsonl"))
 			if err != nil {
 				t.Fatal(err)
+			}
+			if tc.stages.prepare == nil && (len(h.SelfChecks) != 1 || len(doc.SelfChecks) != 1) {
+				t.Errorf("self-checks: %+v in the record, %+v in the verdict", h.SelfChecks, doc.SelfChecks)
 			}
 			if h.End == nil || h.Last > h.End.At {
 				t.Errorf("the end is not the last line: end %v, last %s", h.End, h.Last)

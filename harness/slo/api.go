@@ -91,7 +91,7 @@ const (
 
 func newAPIAvailability() Checker {
 	return &APIAvailability{
-		Longest: 5 * time.Second, Slow: slowBound, Watch: 60 * time.Second,
+		Longest: 5 * time.Second, Slow: SlowBound, Watch: 60 * time.Second,
 		Endpoints: []string{endpointLB}, Late: LateBound, Min: 100,
 	}
 }
@@ -154,7 +154,11 @@ func (c *APIAvailability) Check(h *history.History) []Result {
 	for _, v := range verbs {
 		out = append(out, c.verb(h, v, in, why, places, around, blows))
 	}
-	return append(out, c.watch(h, in, why, places, around), c.missed(h, why, places, around))
+	out = append(out, c.watch(h, in, why, places, around), c.missed(h, why, places, around))
+	for i := range out {
+		instrument(h, &out[i])
+	}
+	return out
 }
 
 // judges says whether the promise is about an endpoint.

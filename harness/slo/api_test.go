@@ -263,3 +263,37 @@ func TestPinnedConnectionsHaveABudgetOfTheirOwn(t *testing.T) {
 		t.Error("without a budget of their own, reused connections have the common one")
 	}
 }
+
+// A sampler that was found wrong leaves nothing to be said of the API.
+func TestAPIRestsOnTheSelfCheck(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		checks []history.SelfCheck
+		want   bool // that the promises are judged
+	}{
+		{"before there was one", nil, true},
+		{"passed", []history.SelfCheck{{Verdict: "pass"}}, true},
+		{"failed", []history.SelfCheck{{Verdict: "fail", Reason: "refused for 50ms was not seen"}}, false},
+		{"starved", []history.SelfCheck{{Verdict: "inconclusive", Reason: "starved"}}, false},
+		{"without a verdict", []history.SelfCheck{{}}, false},
+	} {
+		h := newBook(60).h
+		for _, s := range c.checks {
+			h.SelfChecks = append(h.SelfChecks, history.Timed[history.SelfCheck]{V: s})
+		}
+		for _, was := range []Verdict{Pass, Fail} {
+			r := Result{Name: "api.read", Verdict: was, Reason: "as judged"}
+			instrument(h, &r)
+			if c.want && r.Verdict != was || !c.want && (r.Verdict != Inconclusive || !strings.Contains(r.Reason, "self-check of the samplers") || !strings.Contains(r.Reason, string(was)+": as judged")) {
+				t.Errorf("%s: %+v", c.name, r)
+			}
+		}
+	}
+	h := newBook(60).h
+	h.SelfChecks = []history.Timed[history.SelfCheck]{{V: history.SelfCheck{Verdict: "fail", Reason: "refused for 50ms was not seen"}}}
+	for _, r := range newAPIAvailability().Check(h) {
+		if r.Verdict != Inconclusive || !strings.HasPrefix(r.Reason, "the self-check of the samplers: fail: refused for 50ms was not seen") {
+			t.Errorf("%s: %s: %s", r.Name, r.Verdict, r.Reason)
+		}
+	}
+}

@@ -94,10 +94,10 @@ func (o Outage) span() span { return span{o.FirstBad, max(o.LastBad, o.FirstBad)
 // poller from an outage: github.com/openshift/origin pull 27250.)
 const LateBound = 100 * time.Millisecond
 
-// slowBound is how long an answer may take before it is bad: what Kubernetes
+// SlowBound is how long an answer may take before it is bad: what Kubernetes
 // promises of a request of a single object (github.com/kubernetes/community
 // sig-scalability/slos/api_call_latency.md, p99 <= 1 s).
-const slowBound = time.Second
+const SlowBound = time.Second
 
 // rules say which samples are judged and which are good.
 type rules struct {
@@ -121,7 +121,7 @@ func (r rules) bad(s history.Sample) string {
 // Outages finds the outages of a series over the whole record, by the default
 // rules.
 func Outages(h *history.History, series int) []Outage {
-	return outages(h, series, rules{late: LateBound, slow: slowBound})
+	return outages(h, series, rules{late: LateBound, slow: SlowBound})
 }
 
 func outages(h *history.History, series int, by rules) []Outage {

@@ -47,6 +47,9 @@ type Document struct {
 	Gameday  string    `json:"gameday"`
 	Rerun    string    `json:"rerun"`
 	Usage    Usage     `json:"usage"`
+	// SelfChecks are what the samplers made of outages that were known, before
+	// they measured anything.
+	SelfChecks []SelfCheck `json:"selfChecks"`
 	// Timings are the seconds that each stage took, by its name.
 	Timings map[string]float64 `json:"timings"`
 }
@@ -93,7 +96,7 @@ func Make(h *history.History, results []Result) Document {
 		Cluster: Cluster{Provider: h.Run.Provider, Strategy: h.Run.Strategy, From: h.Run.From, To: h.Run.To, Nodes: lastNodes(h)},
 		Run:     h.Run.ID, Scenario: h.Run.Scenario, Began: h.Run.Began.Round(0), Seed: h.Run.Seed,
 		Gameday: h.Run.Gameday, Rerun: h.Run.Rerun,
-		Timings: timings(h),
+		SelfChecks: selfChecks(h), Timings: timings(h),
 	}
 	if d.SLOs == nil {
 		d.SLOs = []Result{}

@@ -133,6 +133,10 @@ func TestDocument(t *testing.T) {
 	add(b, &b.h.Usage, 10, history.Usage{CPU: time.Minute, MaxRSS: 1 << 20})
 	add(b, &b.h.Usage, 30, history.Usage{CPU: time.Minute + 2500*time.Millisecond, MaxRSS: 100 << 20})
 	b.node(50, history.Node{Name: "w0", Place: "worker[0]", Ready: "True", Version: "v1.37.0"})
+	add(b, &b.h.SelfChecks, 1, history.SelfCheck{Verdict: "fail", Reason: "refused for 50ms: it was not seen", Took: 4 * time.Second, Trials: []history.SelfTrial{{
+		Kind: "refused", Verb: "read", Conn: "reused", Where: "lb", Period: 40 * time.Millisecond, Asked: 50 * time.Millisecond, Made: 51 * time.Millisecond,
+		Bound: 42500 * time.Microsecond, Late: time.Millisecond, Verdict: "fail", Reason: "it was not seen",
+	}}})
 	d := Make(b.h, []Result{{
 		Name: "api.read", Verdict: Fail, Budget: 5, Observed: 6.05, ErrorBar: .05, Unit: "s", Promise: "no outage longer than 5 s",
 		Samples: 1000, Excluded: 3, Reason: "too long",
