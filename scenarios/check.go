@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	_ "time/tzdata" // zones must not depend on this machine
 
 	"github.com/robfig/cron/v3"
 	"golang.org/x/mod/semver"
@@ -126,6 +127,15 @@ func (c *check) workload() {
 		c.oneOf("workload.cronJobs.policy", j.Policy, policies()...)
 		c.lasts("workload.cronJobs.duration", j.Duration, maxTime)
 		c.schedule("workload.cronJobs.schedule", j.Schedule)
+		// As Kubernetes: no empty name, and no Local (k8s.io/kubernetes@v1.37.0
+		// pkg/apis/batch/validation, validateTimeZone).
+		if _, err := time.LoadLocation(j.TimeZone); err != nil || j.TimeZone == "" || strings.EqualFold(j.TimeZone, "local") {
+			c.wrong("workload.cronJobs.timeZone", "a name such as Europe/Berlin", "%q is no time zone", j.TimeZone)
+		}
+		// The CronJob's own field counts in seconds.
+		if d := j.StartingDeadline; d < 0 || d%time.Second != 0 {
+			c.wrong("workload.cronJobs.startingDeadline", "", "%s is not a number of whole seconds", d)
+		}
 	}
 	if j := w.Deployments; j != nil {
 		c.replicas("workload.deployments", j.Count, j.Replicas, &j.MinAvailable)

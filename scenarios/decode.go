@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -291,12 +292,26 @@ func (d *decoder) object(n *yaml.Node, v reflect.Value, path string, also ...str
 	}
 	index := map[string]reflect.Value{}
 	valid := also
+	var open reflect.Value // takes fields whose names the type does not list
 	for _, f := range fieldsOf(v.Type()) {
+		if f.inline {
+			open = v.FieldByIndex(f.index)
+			continue
+		}
 		index[f.name] = v.FieldByIndex(f.index)
 		valid = append(valid, f.name)
 	}
 	d.entries(n, path, func(key, val *yaml.Node) {
 		field, ok := index[key.Value]
+		if !ok && open.IsValid() && takes(open, key.Value) {
+			e := reflect.New(open.Type().Elem()).Elem()
+			d.value(val, e, join(path, key.Value))
+			if open.IsNil() {
+				open.Set(reflect.MakeMap(open.Type()))
+			}
+			open.SetMapIndex(reflect.ValueOf(key.Value).Convert(open.Type().Key()), e)
+			return
+		}
 		if !ok {
 			d.problem(key, path, "", "unknown field %q%s", key.Value, suggest(key.Value, valid))
 			return
@@ -310,6 +325,20 @@ type field struct {
 	name      string
 	index     []int
 	omitEmpty bool
+	inline    bool // a map of fields whose names follow a pattern
+}
+
+// Keyed is a map, inlined into the parameters of a fault or an SLO, that takes
+// fields by a pattern of their names: p95, p99.9.
+type Keyed interface {
+	// KeyPattern is a regular expression, anchored, as JSON schema and Go read it.
+	KeyPattern() string
+}
+
+// takes says whether an inlined map takes a field of that name.
+func takes(m reflect.Value, name string) bool {
+	k, ok := m.Interface().(Keyed)
+	return ok && regexp.MustCompile(k.KeyPattern()).MatchString(name)
 }
 
 // fieldsOf lists the fields of a struct that a file can give: exported, named
@@ -326,6 +355,9 @@ func fieldsOf(t reflect.Type) []field {
 		name, opts, _ := strings.Cut(tag, ",")
 		switch {
 		case name == "-":
+			continue
+		case name == "" && strings.Contains(opts, "inline") && f.Type.Kind() == reflect.Map:
+			out = append(out, field{index: []int{i}, inline: true})
 			continue
 		case f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct:
 			for _, e := range fieldsOf(f.Type) {

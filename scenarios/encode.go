@@ -90,9 +90,7 @@ func encode(v reflect.Value) (*yaml.Node, error) {
 			return nil, nil
 		}
 		n := &yaml.Node{Kind: yaml.MappingNode}
-		keys := v.MapKeys()
-		sort.Slice(keys, func(i, j int) bool { return keys[i].String() < keys[j].String() })
-		for _, k := range keys {
+		for _, k := range sortedKeys(v) {
 			e, err := encode(v.MapIndex(k))
 			if err != nil {
 				return nil, err
@@ -135,6 +133,14 @@ func encodeStruct(v reflect.Value) (*yaml.Node, error) {
 		if f.omitEmpty && e.IsZero() {
 			continue
 		}
+		if f.inline {
+			for _, k := range sortedKeys(e) {
+				if err := add(k.String(), e.MapIndex(k)); err != nil {
+					return nil, err
+				}
+			}
+			continue
+		}
 		if err := add(f.name, e); err != nil {
 			return nil, err
 		}
@@ -149,6 +155,12 @@ func encodeStruct(v reflect.Value) (*yaml.Node, error) {
 		}
 	}
 	return n, nil
+}
+
+func sortedKeys(m reflect.Value) []reflect.Value {
+	keys := m.MapKeys()
+	sort.Slice(keys, func(i, j int) bool { return keys[i].String() < keys[j].String() })
+	return keys
 }
 
 func encodeSLO(s SLO) (*yaml.Node, error) {

@@ -80,7 +80,12 @@ func (w *words) UnmarshalYAML(n *yaml.Node) error {
 type latency struct {
 	P99    time.Duration `yaml:"p99"`
 	Missed int           `yaml:"missed"`
+	More   percentiles   `yaml:",inline"`
 }
+
+type percentiles map[string]time.Duration
+
+func (percentiles) KeyPattern() string { return `^p[0-9]{2}\.[0-9]+$` }
 
 type fakeStrategy struct{}
 

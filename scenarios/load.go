@@ -246,7 +246,7 @@ func MaxHold(k faults.Kind, e End) time.Duration {
 }
 
 func (c *CronJobs) setDefaults() {
-	c.Schedule, c.Duration, c.Policy = defaultSchedule, defaultCronDuration, "Allow"
+	c.Schedule, c.Duration, c.Policy, c.TimeZone = defaultSchedule, defaultCronDuration, "Allow", "Etc/UTC"
 }
 
 func (u *Upgrade) setDefaults() {

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"reflect"
 	"errors"
 	"fmt"
 	"slices"
@@ -75,7 +76,7 @@ func TestLoadFillsDefaults(t *testing.T) {
 		APIVersion: APIVersion, Kind: Kind, Name: "a-b", Description: "words",
 		Cluster: Cluster{Version: "v1.36.1", ControlPlanes: 3, Workers: 2},
 		Workload: Workload{
-			CronJobs:     &CronJobs{Count: 4, Schedule: "* * * * *", Duration: 2 * time.Second, Policy: "Allow"},
+			CronJobs:     &CronJobs{Count: 4, Schedule: "* * * * *", Duration: 2 * time.Second, Policy: "Allow", TimeZone: "Etc/UTC"},
 			Deployments:  &Deployments{Count: 2, Replicas: 3, MinAvailable: 2},
 			StatefulSets: &Stateful{Count: 1, Replicas: 2, MinAvailable: 0},
 			Jobs:         &Jobs{Parallel: 2, Duration: 3 * time.Minute},
@@ -187,6 +188,8 @@ func TestLoadRefuses(t *testing.T) {
 		{"blocked drain", "replicas: 3", "replicas: 3, minAvailable: 3", `a budget that allows no disruption blocks every drain; at most 2 of 3`},
 		{"no worker", "workers: 2", "workers: 0", `there is no worker to run it`},
 		{"count", "{count: 4}", "{count: 0}", `workload.cronJobs.count: must be 1 to 1000, not 0`},
+		{"time zone", "{count: 4}", "{count: 4, timeZone: Local}", `workload.cronJobs.timeZone: "Local" is no time zone`},
+		{"starting deadline", "{count: 4}", "{count: 4, startingDeadline: 1500ms}", `workload.cronJobs.startingDeadline: 1.5s is not a number of whole seconds`},
 		{"missing count", "{count: 4}", "{}", `workload.cronJobs.count: is missing`},
 		{"word for number", "{count: 4}", "{count: four}", `must be a whole number, not text`},
 		{"hexadecimal", "{count: 4}", "{count: 0x10}", `"0x10" is not a decimal number`},
@@ -454,6 +457,35 @@ func TestParameters(t *testing.T) {
 	} {
 		if _, err := Parameters(k, text, "trial"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// A map may take fields by a pattern of their names.
+func TestFieldsByPattern(t *testing.T) {
+	with := func(params string) string { return strings.Replace(whole, "cron.start-latency: {p99: 90s}", "cron.start-latency: "+params, 1) }
+	s, err := load(t, with("{p99.99: 20m, p99.9: 100s}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := s.SLOs[0].With.(*latency)
+	if got.P99 != time.Minute || len(got.More) != 2 || got.More["p99.99"] != 20*time.Minute || got.More["p99.9"] != 100*time.Second {
+		t.Errorf("%+v", got)
+	}
+	out, err := s.Marshal()
+	if err != nil || !strings.Contains(string(out), "p99.9: 1m40s\n      p99.99: 20m0s") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if again, err := load(t, string(out)); err != nil || !reflect.DeepEqual(again.SLOs[0].With, s.SLOs[0].With) {
+		t.Errorf("read back: %v", err)
+	}
+	for params, want := range map[string]string{
+		"{p9.99: 20m}":              `unknown field "p9.99"`,
+		"{p99.99: 20}":              "20 has no unit",
+		"{p99.99: 2s, p99.99: 20m}": "given twice",
+	} {
+		if _, err := load(t, with(params)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", params, err)
 		}
 	}
 }

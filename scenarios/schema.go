@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"cmp"
 	_ "embed" // typesSource
 	"encoding/json"
 	"fmt"
@@ -134,9 +135,26 @@ func params(v any, doc, sign string) *jsonschema.Schema {
 	r := reflector(tag, sign)
 	r.Anonymous, r.DoNotReference, r.ExpandedStruct = true, true, true
 	out := r.ReflectFromType(t)
+	byPattern(r, out, t)
 	out.Version = ""
 	out.Description = doc
 	return out
+}
+
+// byPattern adds the fields that inlined maps take by the pattern of their names,
+// also in the lists of structs below.
+func byPattern(r *jsonschema.Reflector, s *jsonschema.Schema, t reflect.Type) {
+	for _, f := range fieldsOf(t) {
+		field := t.FieldByIndex(f.index)
+		if k, ok := reflect.Zero(field.Type).Interface().(Keyed); ok && f.inline {
+			s.PatternProperties = map[string]*jsonschema.Schema{k.KeyPattern(): cmp.Or(r.Mapper(field.Type.Elem()), jsonschema.TrueSchema)}
+		}
+		if field.Type.Kind() == reflect.Slice && field.Type.Elem().Kind() == reflect.Struct && s.Properties != nil {
+			if p, ok := s.Properties.Get(f.name); ok && p.Items != nil {
+				byPattern(r, p.Items, field.Type.Elem())
+			}
+		}
+	}
 }
 
 func reflector(tag, sign string) *jsonschema.Reflector {

@@ -59,7 +59,7 @@ func TestSchema(t *testing.T) {
 		t.Errorf("%d faults have parameters in the schema, not 3", got)
 	}
 	for _, want := range []string{
-		`"const": "gameday/v1alpha1"`, `"p99"`, `"oneWay"`, `"etcdQuorumLoss"`, `"roll back"`,
+		`"const": "gameday/v1alpha1"`, `"p99"`, `"^p[0-9]{2}\\.[0-9]+$": {`, `"oneWay"`, `"etcdQuorumLoss"`, `"roll back"`,
 		`"Fault is its name in the catalogue: ` + "`gameday list faults`" + `."`,
 	} {
 		if !bytes.Contains(out, []byte(want)) {

@@ -119,6 +119,11 @@ type CronJobs struct {
 	// Policy for a slot that comes while a job of the last one runs: Allow |
 	// Forbid | Replace; default Allow, as in Kubernetes.
 	Policy string `yaml:"policy"`
+	// TimeZone of the schedule, by its name in the IANA database; default Etc/UTC.
+	TimeZone string `yaml:"timeZone,omitempty"`
+	// StartingDeadline is how late a slot may still be started, in whole seconds;
+	// default: as late as you like.
+	StartingDeadline time.Duration `yaml:"startingDeadline,omitempty"`
 }
 
 // Deployments behind a Service each, with a PodDisruptionBudget.

@@ -1,9 +1,12 @@
 package slo
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,18 +15,28 @@ import (
 )
 
 // CronStartLatency promises that every slot of every CronJob starts a container
-// in time, none is missed, none is started twice, and those that forbid it
-// never overlap: cron.start-latency, cron.missed, cron.duplicate and, if a
-// CronJob has the policy Forbid, cron.overlap.
+// in time, none is missed, none is started twice, nothing else is started, and
+// those that forbid it never overlap: cron.start-latency, cron.missed,
+// cron.duplicate, cron.unscheduled and, if a CronJob has the policy Forbid or
+// Replace, cron.overlap.
 //
-// Latency is from the slot to the first start of a container of the Job's pods,
-// over all slots: one that never started counts as longer than any bound.
+// Latency is from the slot (of a CronJob that forbids overlaps: from the end of
+// the Job before, if that ran then) to the first start of a container of the Job's
+// pods, over all slots: one that never started counts as longer than any bound.
+//
+// A percentile is the nearest rank: of 100 slots p99 is the last but one. Among
+// fewer than leave one out it is the latest of all, and is judged and told as
+// that: a single late slot of 19 is more than 0.01 % of them, so that p99.99 did
+// not hold; that it held says nothing of the slots that were not there.
 type CronStartLatency struct {
 	// P99 of the latency; 0 does not judge it.
 	P99 time.Duration `yaml:"p99"`
 	// Max of the latency; 0 does not judge it.
 	Max time.Duration `yaml:"max"`
-	// Percentile is one more percentile, such as 99.99, that must be Within.
+	// More are any other percentiles of the latency, by their names: p99.99.
+	More Percentiles `yaml:",inline"`
+	// Percentile is one more percentile, such as 99.99, that must be Within: as
+	// older records say p99.99.
 	Percentile float64       `yaml:"percentile"`
 	Within     time.Duration `yaml:"within"`
 	// During gives larger bounds to slots that meet phases which are known to cost
@@ -45,9 +58,29 @@ type CronDuring struct {
 	Faults []string `yaml:"faults"`
 	// After is how long after its end a phase's or a fault's effects last.
 	After time.Duration `yaml:"after"`
-	// P99 and Max as outside of the phases; 0: as there.
-	P99 time.Duration `yaml:"p99"`
-	Max time.Duration `yaml:"max"`
+	// P99, Max and More as outside of the phases; 0: as there. A higher percentile
+	// may always be as late as a lower one.
+	P99  time.Duration `yaml:"p99"`
+	Max  time.Duration `yaml:"max"`
+	More Percentiles   `yaml:",inline"`
+}
+
+// Percentiles are bounds of percentiles by their names: p50, p99.99.
+type Percentiles map[string]time.Duration
+
+// KeyPattern implements scenarios.Keyed.
+func (Percentiles) KeyPattern() string { return `^p[1-9][0-9]?(\.[0-9]{1,4})?$` }
+
+// bounds are the percentiles in ascending order.
+func (p Percentiles) bounds() []bound {
+	var out []bound
+	for name, budget := range p {
+		if share, err := strconv.ParseFloat(strings.TrimPrefix(name, "p"), 64); err == nil && budget > 0 {
+			out = append(out, bound{name, share / 100, budget})
+		}
+	}
+	slices.SortFunc(out, func(a, b bound) int { return cmp.Compare(a.p, b.p) })
+	return out
 }
 
 func newCronStartLatency() Checker {
@@ -61,8 +94,11 @@ const apiSecond = time.Second
 // Validate implements Validator.
 func (c *CronStartLatency) Validate() []error {
 	errs := notNegative(map[string]time.Duration{"p99": c.P99, "max": c.Max, "within": c.Within})
-	if c.P99 == 0 && c.Max == 0 && c.Within == 0 {
-		errs = append(errs, fmt.Errorf("p99: no latency would be judged; give p99, max, or percentile and within"))
+	for _, name := range slices.Sorted(maps.Keys(c.More)) {
+		errs = append(errs, positive(map[string]time.Duration{name: c.More[name]})...)
+	}
+	if len(c.bounds()) == 0 && len(errs) == 0 {
+		errs = append(errs, fmt.Errorf("p99: no latency would be judged; give p99, max, or any percentile: p99.99"))
 	}
 	if (c.Percentile != 0) != (c.Within != 0) {
 		errs = append(errs, fmt.Errorf("percentile: percentile and within belong together; give both or none"))
@@ -75,8 +111,13 @@ func (c *CronStartLatency) Validate() []error {
 		if len(d.Phases)+len(d.Faults) == 0 {
 			errs = append(errs, fmt.Errorf("during[%d]: neither phases nor faults are named", i))
 		}
-		if d.P99 == 0 && d.Max == 0 {
-			errs = append(errs, fmt.Errorf("during[%d]: nothing is other than outside; give p99 or max", i))
+		if d.P99 == 0 && d.Max == 0 && len(d.More) == 0 {
+			errs = append(errs, fmt.Errorf("during[%d]: nothing is other than outside; give p99, max or any percentile", i))
+		}
+		for _, name := range slices.Sorted(maps.Keys(d.More)) {
+			for _, err := range positive(map[string]time.Duration{name: d.More[name]}) {
+				errs = append(errs, fmt.Errorf("during[%d].%w", i, err))
+			}
 		}
 		for _, err := range notNegative(map[string]time.Duration{"after": d.After, "p99": d.P99, "max": d.Max}) {
 			errs = append(errs, fmt.Errorf("during[%d].%w", i, err))
@@ -105,7 +146,7 @@ type bound struct {
 }
 
 func (c *CronStartLatency) bounds() []bound {
-	var out []bound
+	out := c.More.bounds()
 	if c.P99 > 0 {
 		out = append(out, bound{"p99", 0.99, c.P99})
 	}
@@ -115,16 +156,29 @@ func (c *CronStartLatency) bounds() []bound {
 	if c.Max > 0 {
 		out = append(out, bound{"max", 1, c.Max})
 	}
+	slices.SortStableFunc(out, func(a, b bound) int { return cmp.Compare(a.p, b.p) })
 	return out
 }
 
 // boundsOf are the bounds of a slot that fell to a part (-1: elsewhere).
 func (c *CronStartLatency) boundsOf(part int) []bound {
+	out := c.bounds()
 	if part < 0 {
-		return c.bounds()
+		return out
 	}
-	d := CronStartLatency{P99: max(c.P99, c.During[part].P99), Max: max(c.Max, c.During[part].Max)}
-	return d.bounds()
+	d := c.During[part]
+	for _, b := range (&CronStartLatency{P99: d.P99, Max: d.Max, More: d.More}).bounds() {
+		if !slices.ContainsFunc(out, func(o bound) bool { return o.p == b.p }) {
+			out = append(out, b)
+		}
+		for i := range out {
+			if out[i].p >= b.p {
+				out[i].budget = max(out[i].budget, b.budget)
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b bound) int { return cmp.Compare(a.p, b.p) })
+	return out
 }
 
 // longest is the longest of some bounds.
@@ -165,27 +219,23 @@ func (c *CronStartLatency) Check(h *history.History) []Result {
 	}
 	w := cronWork{
 		h: h, around: around, stop: stop, slots: judged, all: slots, err: err,
-		young: len(young), unsure: unsure, excuses: map[slotKey]string{},
+		young: len(young), unsure: unsure, excuses: map[slotKey]string{}, law: newLaw(h, around, stop),
 	}
-	var quiet writeOutages // found once, however many slots are missed
 	for _, s := range judged {
 		if len(s.Jobs) == 0 {
-			if quiet == nil {
-				quiet = noWriteTaken(h)
-			}
-			if why := lawful(h, s, stop, quiet); why != "" {
+			if why := w.law.excuse(s); why != "" {
 				w.excuses[slotKey{s.CronJobUID, s.At.Unix()}] = why
 			}
 		}
 	}
-	out := []Result{c.latency(w), c.missed(w), c.duplicate(w)}
-	if slices.ContainsFunc(h.CronJobs, func(j history.Timed[history.CronJob]) bool { return j.V.Policy == "Forbid" }) {
+	out := []Result{c.latency(w), c.missed(w), c.duplicate(w), c.unscheduled(w)}
+	if slices.ContainsFunc(h.CronJobs, func(j history.Timed[history.CronJob]) bool { return oneAtATime(j.V) }) {
 		out = append(out, c.overlap(w))
 	}
 	return out
 }
 
-// cronWork is what the four promises share.
+// cronWork is what the promises about CronJobs share.
 type cronWork struct {
 	h      *history.History
 	around surroundings
@@ -194,6 +244,7 @@ type cronWork struct {
 	slots, all    []Slot
 	err           error
 	young, unsure int
+	law           *law
 	// excuses say why a slot was missed lawfully.
 	excuses map[slotKey]string
 }
@@ -252,17 +303,28 @@ func (c *CronStartLatency) latency(w cronWork) Result {
 	blind := "" // the first slot that may have started unseen
 	var late []start
 	var worst, waited time.Duration // longest latency; longest wait for a start that never came
-	never, excused, early := 0, 0, 0
+	never, excused, early, held, caughtUp := 0, 0, 0, 0, 0
+	var latestJob time.Duration
 	for _, s := range w.slots {
 		if _, ok := w.lawful(s); ok {
 			excused++
 			continue
+		}
+		wait := w.law.waited(s)
+		if len(s.Jobs) > 0 && wait > 0 {
+			held++
+		}
+		if skew := s.Created.Sub(s.At) - wait; len(s.Jobs) > 0 && skew > jobSkew {
+			caughtUp, latestJob = caughtUp+1, max(latestJob, skew)
 		}
 		from := w.at(s.At)
 		x := start{took: forever}
 		until := w.stop
 		if !s.Started.IsZero() {
 			x.took = s.Started.Sub(s.At)
+			if wait > 0 {
+				x.took = max(0, x.took-wait)
+			}
 			until = w.at(s.Started)
 		}
 		x.sure = x.took
@@ -286,7 +348,7 @@ func (c *CronStartLatency) latency(w cronWork) Result {
 		switch {
 		case x.took < forever:
 			worst = max(worst, x.took)
-			w.around.evidence(&r, span{from, until}, fmt.Sprintf("%s started %s late", slot, length(x.took)))
+			w.around.evidence(&r, span{from, until}, fmt.Sprintf("%s started %s late: %s", slot, length(x.took), s.hops()))
 		case len(s.Jobs) > 0:
 			w.around.evidence(&r, span{from, until}, slot+" never started: its Job's pods started no container")
 		default:
@@ -309,6 +371,10 @@ func (c *CronStartLatency) latency(w cronWork) Result {
 		g.doubt("%s before the slot: the clocks of cluster and schedule disagree", count(early, "container started", "containers started"))
 	}
 	c.percentiles(&g, &r, by, late, waited, blind)
+	r.Hops = hopsOf(w.slots)
+	if text := hopsText(r.Hops); text != "" {
+		g.note("%s", text)
+	}
 	if len(late) > never {
 		g.note("the latest start was %s after its slot", length(worst))
 	}
@@ -318,10 +384,21 @@ func (c *CronStartLatency) latency(w cronWork) Result {
 	if excused > 0 {
 		g.note("%s lawfully", count(excused, "slot was missed", "slots were missed"))
 	}
+	if held > 0 {
+		g.note("%s for the Job before, as policy Forbid says: measured from its end", count(held, "slot waited", "slots waited"))
+	}
+	if caughtUp > 0 {
+		g.note("%s caught up late, up to %s after it was due", count(caughtUp, "Job was", "Jobs were"), length(latestJob))
+	}
 	w.besides(&g)
 	g.decide(&r)
 	return r
 }
+
+// jobSkew is how long after its slot the controller makes a Job when nothing holds
+// it up: 100 ms (k8s.io/kubernetes@v1.37.0 pkg/controller/cronjob/utils.go,
+// nextScheduleDelta), the time of a request, and what the API cuts off.
+const jobSkew = 2 * time.Second
 
 // start is the latency of a slot: as known, and what of it is sure.
 type start struct {
@@ -343,6 +420,7 @@ func promised(bounds []bound) string {
 // may be of two parts: a bound is broken for sure only if it is either way.
 func (c *CronStartLatency) percentiles(g *grounds, r *Result, by limits, late []start, waited time.Duration, blind string) {
 	all := newParts(by)
+	var few []string
 	r.Budget = seconds(c.bounds()[0].budget)
 	for part := -1; part < len(by.in); part++ {
 		var known, sure [2][]time.Duration // by strict and by lenient windows
@@ -375,6 +453,9 @@ func (c *CronStartLatency) percentiles(g *grounds, r *Result, by limits, late []
 				x.Budget, x.Observed, x.ErrorBar, x.Samples = seconds(b.budget), seconds(value), seconds(apiSecond), len(known[1])
 			}
 			broken := percentile(sure[0], b.p) > b.budget && percentile(sure[1], b.p) > b.budget
+			if n := len(known[1]); b.p < 1 && n > 0 && rank(n, b.p) == n {
+				few = append(few, fmt.Sprintf("%s of %s%s is the latest of them: %d leave one out", b.name, count(n, "slot", "slots"), where, enough(b.p)))
+			}
 			open := ""
 			if part >= 0 {
 				open = by.in[part].open
@@ -395,6 +476,9 @@ func (c *CronStartLatency) percentiles(g *grounds, r *Result, by limits, late []
 				g.note("%s", say)
 			}
 		}
+	}
+	for _, text := range few {
+		g.note("%s", text)
 	}
 	if len(late) > 0 {
 		all.take(r)
@@ -471,73 +555,6 @@ func (c *CronStartLatency) missed(w cronWork) Result {
 	return r
 }
 
-// lawful says why a slot without a Job breaks no law; "" if that cannot be
-// proven. A slot may be missed if at every moment until the next one (or until
-// its starting deadline) the controller could not write, or was forbidden to
-// start.
-func lawful(h *history.History, s Slot, stop time.Duration, quiet writeOutages) string {
-	from := s.At.Sub(h.Run.Began)
-	to := s.Next.Sub(h.Run.Began)
-	if s.Deadline > 0 {
-		to = min(to, from+s.Deadline)
-	}
-	if to > stop {
-		return ""
-	}
-	if s.Policy == "Forbid" {
-		for _, j := range jobSpans(h, s.CronJobUID) {
-			// Times are cut to the second; only what is sure counts.
-			if j.started+apiSecond <= from && (j.finished == 0 || j.finished >= to) {
-				return "policy Forbid, and Job " + j.name + " ran all the while"
-			}
-		}
-	}
-	if quiet.all(h, span{from, to}) {
-		return "no API server took a write all the while"
-	}
-	return ""
-}
-
-// writeOutages are, by API server and by series of writes to it, the stretches
-// in which it surely refused or swallowed all of them.
-type writeOutages map[string][][]span
-
-func noWriteTaken(h *history.History) writeOutages {
-	out := writeOutages{}
-	for id, s := range h.Series {
-		if s.Verb != "write" || s.Endpoint == endpointLB {
-			continue
-		}
-		var list []span
-		// A write that was answered late was taken.
-		for _, o := range outages(h, id, rules{late: LateBound}) {
-			if !o.starved() {
-				list = append(list, o.stretches...)
-			}
-		}
-		out[s.Endpoint] = append(out[s.Endpoint], list)
-	}
-	return out
-}
-
-// all says that no API server took a write during the whole of a span.
-func (w writeOutages) all(h *history.History, in span) bool {
-	servers, _ := etcdMembers(h) // kubeadm puts both on each control plane
-	for _, n := range servers {
-		if _, ok := w[n]; !ok {
-			return false // one that nobody wrote to
-		}
-	}
-	for _, series := range w {
-		for _, list := range series {
-			if !slices.ContainsFunc(list, func(s span) bool { return s.from <= in.from && in.to <= s.to }) {
-				return false
-			}
-		}
-	}
-	return len(w) > 0
-}
-
 func (c *CronStartLatency) duplicate(w cronWork) Result {
 	r := Result{Name: "cron.duplicate", Unit: "count", Budget: float64(c.Duplicates), Promise: fmt.Sprintf("no more than %d slots started twice", c.Duplicates)}
 	if c.Duplicates == 0 {
@@ -587,84 +604,4 @@ func (c *CronStartLatency) duplicate(w cronWork) Result {
 	}
 	g.decide(&r)
 	return r
-}
-
-func (c *CronStartLatency) overlap(w cronWork) Result {
-	r := Result{Name: "cron.overlap", Unit: "count", Promise: "no two Jobs of a CronJob with policy Forbid at once"}
-	var g grounds
-	w.ready(&g, &r, c.Min)
-	r.Samples, r.Excluded = 0, 0
-	seen := map[string]bool{}
-	overlaps := 0
-	for _, j := range w.h.CronJobs {
-		if j.V.Policy != "Forbid" || seen[j.V.UID] {
-			continue
-		}
-		seen[j.V.UID] = true
-		jobs := jobSpans(w.h, j.V.UID)
-		r.Samples += len(jobs)
-		var before string
-		var until time.Duration
-		for i, b := range jobs {
-			// Both times are cut to the second: less than that may be none.
-			if i > 0 && until-b.started >= apiSecond {
-				overlaps++
-				w.around.evidence(&r, span{b.started, until}, fmt.Sprintf("%s: %s started while %s ran", j.V.Name, b.name, before))
-			}
-			end := b.finished
-			if end == 0 {
-				end = w.stop
-			}
-			if i == 0 || end > until {
-				before, until = b.name, end
-			}
-		}
-	}
-	if r.Samples == 0 {
-		g.doubt("no Job of a CronJob with policy Forbid is in the record")
-	}
-	r.Observed = float64(overlaps)
-	if overlaps > 0 {
-		g.fail("%s, though Forbid (known before v1.37.0: kubernetes/kubernetes#136918)", count(overlaps, "Job started while another ran", "Jobs started while another ran"))
-	} else {
-		g.note("none among %s", count(r.Samples, "Job", "Jobs"))
-	}
-	if list := gaps(w.h, span{0, w.stop}, "watch/jobs"); len(list) > 0 {
-		g.doubt("a Job may have come and gone unseen: %s", gapText(list))
-	}
-	g.decide(&r)
-	return r
-}
-
-// jobSpan is when a Job of a CronJob ran; finished is 0 if it did not end.
-type jobSpan struct {
-	name              string
-	started, finished time.Duration
-}
-
-// jobSpans are the Jobs of a CronJob that started, in the order of their start.
-func jobSpans(h *history.History, cronJobUID string) []jobSpan {
-	at := map[string]int{}
-	var out []jobSpan
-	for _, j := range h.Jobs {
-		if j.V.CronJobUID != cronJobUID || j.V.Slot.IsZero() || j.V.Started.IsZero() {
-			continue
-		}
-		i, ok := at[j.V.UID]
-		if !ok {
-			i = len(out)
-			at[j.V.UID] = i
-			out = append(out, jobSpan{name: j.V.Name, started: j.V.Started.Sub(h.Run.Began)})
-		}
-		if out[i].finished == 0 {
-			switch {
-			case !j.V.Finished.IsZero():
-				out[i].finished = j.V.Finished.Sub(h.Run.Began)
-			case j.V.Deleted:
-				out[i].finished = j.At
-			}
-		}
-	}
-	slices.SortStableFunc(out, func(a, b jobSpan) int { return int(a.started - b.started) })
-	return out
 }

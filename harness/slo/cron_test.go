@@ -2,6 +2,7 @@ package slo
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func (b *book) job(cron string, slot, late float64, change func(j *history.Job))
 	p := history.Pod{Namespace: "ns", Name: j.Name + "-x", UID: "pod-" + j.UID, Owner: "Job/" + j.Name, OwnerUID: j.UID, Node: "w0", Phase: "Pending", Created: wall(slot)}
 	add(b, &b.h.Pods, slot+.2, p)
 	if late >= 0 {
-		p.Phase, p.Started = "Running", wall(slot+late)
+		p.Phase, p.Node, p.Scheduled, p.Started = "Running", "w0", wall(slot+min(late, 1)), wall(slot+late)
 		add(b, &b.h.Pods, slot+late, p)
 		p.Phase, p.Finished = "Succeeded", wall(slot+late+2)
 		add(b, &b.h.Pods, slot+late+2, p)
@@ -193,7 +194,7 @@ func TestCronStartLatency(t *testing.T) {
 		{name: "overlap", make: func(b *book) {
 			b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Policy = "Forbid" }).minutes("a", 1200, 1, 540)
 			b.job("a", 540, 61, nil)
-		}, want: results{"cron.overlap": "fail: 1 Job started while another ran, though Forbid"}},
+		}, want: results{"cron.overlap": "fail: 1 Job started while another ran, though Forbid or Replace"}},
 		{name: "one after the other is no overlap", make: func(b *book) {
 			b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Policy = "Forbid" }).minutes("a", 1200, 1, 540)
 			b.job("a", 540, 58, nil)
@@ -213,6 +214,126 @@ func TestCronStartLatency(t *testing.T) {
 		{name: "missed, one API server was not written to", make: func(b *book) {
 			b.cronJob("a", "* * * * *", nil).minutes("a", 1200, 1, 600).series(1, "write", "cp0", 1300, down(590, 670))
 		}, want: results{"cron.missed": "fail: 1 slot was missed"}},
+		{name: "any percentile", set: func(c *CronStartLatency) { c.P99, c.More = 0, Percentiles{"p50": 2500 * time.Millisecond, "p99.99": 50 * time.Second} }, make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600).job("a", 600, 55, nil)
+		}, want: results{"cron.start-latency": "fail: p99.99 is 55.0 s; p50 is 1.00 s; p99.99 of 19 slots is the latest of them: 10000 leave one out"}},
+		{name: "a percentile that leaves one out", set: func(c *CronStartLatency) { c.P99, c.More = 0, Percentiles{"p90": 20 * time.Second} }, make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1200, 1, 600).job("a", 600, 55, nil)
+		}, want: results{"cron.start-latency": "pass: p90 is 1.00 s; by hop, p50/p99/max: job 0/0/0 s, pod 0/0/0 s, scheduled 1/1/1 s, started 0/54/54 s; the latest start was 55.0 s"}},
+		{name: "a controller that is late, hop by hop", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600).job("a", 600, 61, func(j *history.Job) { j.Created = wall(648) })
+			for i := range b.h.Pods {
+				if p := &b.h.Pods[i].V; p.OwnerUID == "job-18" {
+					p.Created, p.Scheduled = wall(650), wall(655)
+				}
+			}
+		}, want: results{"cron.start-latency": "1 Job was caught up late, up to 48.0 s after it was due"}, check: func(t *testing.T, list []Result) {
+			t.Helper()
+			if e := list[0].Evidence; len(e) != 1 || !strings.Contains(e[0].Text, "started 61.0 s late: job after 48.0 s, pod after 2.00 s, scheduled after 5.00 s, started after 6.00 s") {
+				t.Errorf("%+v", e)
+			}
+			if hops := list[0].Hops; len(hops) != 4 || hops[0] != (Hop{"job", 19, 0, 0, 48, 48}) {
+				t.Errorf("%+v", hops)
+			}
+		}},
+		{name: "a phase allows another percentile", set: func(c *CronStartLatency) {
+			c.More = Percentiles{"p99.9": 65 * time.Second}
+			c.During = []CronDuring{{Phases: []string{"upgrade/*/etcd"}, After: 10 * time.Second, P99: 90 * time.Second}}
+		}, make: func(b *book) {
+			b.step(590, 630, "upgrade/control-plane[0]/etcd", "cp0", "proceeded", "")
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1080, 1, 600).job("a", 600, 80, nil)
+		}, want: results{"cron.start-latency": "pass: p99 is 1.00 s elsewhere; p99.9 is 1.00 s elsewhere; p99 is 80.0 s during upgrade/*/etcd; p99.9 is 80.0 s during"}},
+		{name: "a name of 52 characters", make: func(b *book) {
+			name := strings.Repeat("n", 52)
+			b.cronJob(name, "* * * * *", nil).minutes(name, 1140, 1, 600)
+		}, want: results{"cron.missed": "fail: 1 slot was missed", "cron.unscheduled": "pass: none among 18 Jobs"}},
+		{name: "Forbid holds a slot back: late from the end of the Job before", make: func(b *book) {
+			b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Policy = "Forbid" }).minutes("a", 1200, 1, 540, 600)
+			b.job("a", 540, 1, func(j *history.Job) { j.Finished = wall(642) }).job("a", 600, 45, func(j *history.Job) { j.Created, j.Started = wall(642), wall(642) })
+		}, set: func(c *CronStartLatency) { c.P99, c.More = 0, Percentiles{"p94": 20 * time.Second} },
+			want: results{"cron.start-latency": "pass: p94 is 1.00 s", "cron.overlap": "pass", "cron.missed": "pass: 0 missed of 20"}, check: func(t *testing.T, list []Result) {
+				t.Helper()
+				want(t, list[0], Pass, "1 slot waited for the Job before, as policy Forbid says")
+			}},
+		{name: "missed, every controller manager was away, and the last slot is caught up", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 300, 360, 420, 480).job("a", 480, 55, func(j *history.Job) { j.Created = wall(533) })
+			b.fault("gone", "", "cp0", 290, 515)
+			for i := range b.h.Injections {
+				b.h.Injections[i].V.Fault, b.h.Injections[i].V.Nodes = "controller-manager.crash-loop", []string{"cp0", "cp1", "cp2"}
+			}
+		}, want: results{"cron.missed": "pass: 0 missed of 19 slots; 3 more were missed lawfully: gone took every controller manager", "cron.start-latency": "1 Job was caught up late, up to 53.0 s"}},
+		{name: "missed, one controller manager was away", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 300)
+			b.fault("gone", "", "cp0", 290, 515)
+			for i := range b.h.Injections {
+				b.h.Injections[i].V.Fault = "controller-manager.crash-loop"
+			}
+		}, want: results{"cron.missed": "fail: 1 slot was missed"}},
+		{name: "missed, one controller manager was away and the deadline passed", make: func(b *book) {
+			b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Deadline = 10 }).minutes("a", 1140, 1, 300)
+			b.fault("gone", "", "cp0", 299, 515)
+			for i := range b.h.Injections {
+				b.h.Injections[i].V.Fault = "controller-manager.crash-loop"
+			}
+		}, want: results{"cron.missed": "1 more was missed lawfully: gone may have taken the leading controller manager until the starting deadline of 10.0 s had passed"}},
+		{name: "missed, a controller manager was upgraded and the deadline passed", make: func(b *book) {
+			b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Deadline = 10 }).minutes("a", 1140, 1, 300, 600)
+			b.step(290, 301, "upgrade/control-plane[0]/kube-controller-manager", "cp0", "proceeded", "")
+		}, want: results{"cron.missed": "fail: 1 slot was missed"}, check: func(t *testing.T, list []Result) {
+			t.Helper()
+			if e := named(t, list, "cron.missed").Evidence; len(e) != 2 || !strings.Contains(e[0].Text, "lawfully: upgrade/control-plane[0]/kube-controller-manager may") {
+				t.Errorf("%+v", e)
+			}
+		}},
+		{name: "missed more than 100: the last one starts all the same", make: func(b *book) {
+			b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Created = zero.Add(-3 * time.Hour) })
+			b.job("a", -60, 30, nil).job("a", 0, 1, nil).minutes("a", 1140, 1)
+			b.fault("gone", "", "cp0", -3*3600, -60)
+			for i := range b.h.Injections {
+				b.h.Injections[i].V.Fault, b.h.Injections[i].V.Nodes = "controller-manager.pause", []string{"cp0", "cp1", "cp2"}
+			}
+		}, want: results{"cron.missed": "pass: 0 missed of 199 slots; 178 more were missed lawfully"}},
+		{name: "overlap, Replace", make: func(b *book) {
+			b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Policy = "Replace" }).minutes("a", 1200, 1, 540)
+			b.job("a", 540, 70, nil)
+		}, want: results{"cron.overlap": "fail: 1 Job started while another ran, though Forbid or Replace"}},
+		{name: "replaced, told a moment late", make: func(b *book) {
+			b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Policy = "Replace" }).minutes("a", 1200, 1, 540)
+			b.job("a", 540, -1, nil)
+			gone := b.h.Jobs[len(b.h.Jobs)-1].V
+			gone.Deleted = true
+			add(b, &b.h.Jobs, 601.5, gone)
+		}, want: results{"cron.overlap": "pass: none among 20 Jobs"}},
+		{name: "a Job for a moment that is no slot", make: func(b *book) {
+			b.cronJob("a", "*/2 * * * *", nil).minutes("a", 1140, 1)
+		}, want: results{"cron.unscheduled": "fail: 10 Jobs were made that no schedule asked for"}},
+		{name: "a Job in another zone than its CronJob's", make: func(b *book) {
+			b.cronJob("a", "30 15 * * *", func(c *history.CronJob) { c.TimeZone = "Asia/Kolkata" }).job("a", 1800, 1, nil)
+		}, want: results{"cron.unscheduled": "fail: 1 Job was made that no schedule asked for"}},
+		{name: "made while suspended", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1)
+			c := b.h.CronJobs[0].V
+			c.Suspended = true
+			add(b, &b.h.CronJobs, 290, c)
+			c.Suspended = false
+			add(b, &b.h.CronJobs, 310, c)
+		}, want: results{"cron.unscheduled": "fail: 1 Job was made that no schedule", "cron.missed": "pass: 0 missed of 18"}, check: func(t *testing.T, list []Result) {
+			t.Helper()
+			if e := named(t, list, "cron.unscheduled").Evidence; len(e) != 1 || !strings.Contains(e[0].Text, "was made for 10:05:00, though its CronJob was suspended") {
+				t.Errorf("%+v", e)
+			}
+		}},
+		{name: "caught up when it was suspended no more", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 300, 360).job("a", 360, 12, func(j *history.Job) { j.Created = wall(370) })
+			c := b.h.CronJobs[0].V
+			c.Suspended = true
+			add(b, &b.h.CronJobs, 290, c)
+			c.Suspended = false
+			add(b, &b.h.CronJobs, 370, c)
+		}, want: results{"cron.unscheduled": "pass: none among 18 Jobs; 1 Job was for a slot that was not owed", "cron.missed": "pass: 0 missed of 17"}},
+		{name: "a change of a CronJob may have been missed", make: func(b *book) {
+			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1).gap("watch/cronjobs", 590, 592)
+		}, want: results{"cron.unscheduled": "inconclusive: a Job or a change of a CronJob may have gone unseen"}},
 		{name: "missed, deadline", make: func(b *book) {
 			b.cronJob("a", "* * * * *", func(c *history.CronJob) { c.Deadline = 20 }).minutes("a", 1200, 1, 600)
 			for i, e := range []string{"cp0", "cp1", "cp2"} {
@@ -297,9 +418,26 @@ func TestCronStartLatencyValidate(t *testing.T) {
 		{CronStartLatency{Min: 1, P99: -1}, "below 0"},
 		{CronStartLatency{Min: 1, P99: 1, Missed: -1}, "missed: -1 is below 0"},
 		{CronStartLatency{P99: 1}, "prove nothing"},
+		{CronStartLatency{Min: 1, P99: 1, More: Percentiles{"p99.9": 0}}, "p99.9: 0s is no bound"},
+		{CronStartLatency{Min: 1, P99: 1, During: []CronDuring{{Phases: []string{"x"}}}}, "nothing is other than outside"},
+		{CronStartLatency{Min: 1, P99: 1, During: []CronDuring{{Phases: []string{"x"}, More: Percentiles{"p50": -1}}}}, "during[0].p50"},
 	} {
 		if errs := c.c.Validate(); len(errs) != 1 || !strings.Contains(errs[0].Error(), c.want) {
 			t.Errorf("%+v: %v, want %q", c.c, errs, c.want)
+		}
+	}
+}
+
+func TestPercentileNames(t *testing.T) {
+	names := regexp.MustCompile(Percentiles{}.KeyPattern())
+	for name, want := range map[string]bool{"p50": true, "p99.99": true, "p5": true, "p99.9999": true, "p0": false, "p100": false, "p99.": false, "p99.99999": false, "max": false, "p099": false} {
+		if names.MatchString(name) != want {
+			t.Errorf("%s: %v", name, !want)
+		}
+	}
+	for p, want := range map[float64]int{.5: 2, .9: 10, .99: 100, .999: 1000, .9999: 10000} {
+		if n := enough(p); n != want || rank(n, p) != n-1 || rank(n-1, p) != n-1 {
+			t.Errorf("%v: %d, %d of %d, %d of %d", p, n, rank(n, p), n, rank(n-1, p), n-1)
 		}
 	}
 }

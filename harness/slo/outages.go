@@ -246,6 +246,12 @@ func percentile(values []time.Duration, p float64) time.Duration {
 	return values[rank(len(values), p)-1]
 }
 
+// enough is how many values it takes until the p-th percentile leaves one out.
+func enough(p float64) int {
+	over := 1_000_000 - int64(p*1e6+0.5)
+	return int((1_000_000 + over - 1) / over)
+}
+
 // rank is the place, from 1, of the p-th percentile among n values. The product
 // is taken in whole millionths: 0.99*100 must not become 99.00000000000001.
 func rank(n int, p float64) int {

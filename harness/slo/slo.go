@@ -64,6 +64,8 @@ type Result struct {
 	// Parts are there if the budget is another during some phases; Budget and
 	// Observed are then those of the part that came nearest to its budget.
 	Parts []Part `json:"parts,omitempty"`
+	// Hops are there if a latency is that of a way with several parts.
+	Hops []Hop `json:"hops,omitempty"`
 }
 
 // Checker judges a history. Its exported fields are its parameters.

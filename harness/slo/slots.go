@@ -29,9 +29,10 @@ type Slot struct {
 	Deadline time.Duration
 	// Jobs are the UIDs of the Jobs made for it, in the order seen.
 	Jobs []string
-	// Started is when the first container of any of their pods started; zero if
-	// none did.
-	Started time.Time
+	// Created is when the first of them was made. PodCreated, Scheduled and Started
+	// are of the pod whose container started first, in the end that of the container;
+	// if none did, of the pod that came furthest.
+	Created, PodCreated, Scheduled, Started time.Time
 }
 
 // parseSchedule reads a schedule exactly as the CronJob controller does
@@ -143,16 +144,23 @@ func join(h *history.History, slots []Slot) {
 		}
 		if s := at[slotKey{j.V.CronJobUID, j.V.Slot.Unix()}]; s != nil {
 			of[j.V.UID] = s
-			s.Jobs = append(s.Jobs, j.V.UID)
+			if s.Jobs = append(s.Jobs, j.V.UID); s.Created.IsZero() || j.V.Created.Before(s.Created) {
+				s.Created = j.V.Created
+			}
 		}
 	}
 	for _, p := range h.Pods {
 		s := of[p.V.OwnerUID]
-		if s == nil || p.V.Started.IsZero() {
+		if s == nil {
 			continue
 		}
-		if s.Started.IsZero() || p.V.Started.Before(s.Started) {
-			s.Started = p.V.Started
+		switch {
+		case p.V.Started.IsZero():
+			if s.Started.IsZero() && (s.PodCreated.IsZero() || s.Scheduled.IsZero() && !p.V.Scheduled.IsZero()) {
+				s.PodCreated, s.Scheduled = p.V.Created, p.V.Scheduled
+			}
+		case s.Started.IsZero() || p.V.Started.Before(s.Started):
+			s.PodCreated, s.Scheduled, s.Started = p.V.Created, p.V.Scheduled, p.V.Started
 		}
 	}
 }

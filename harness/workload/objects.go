@@ -138,10 +138,14 @@ func (b builder) jobSpec(app string, long time.Duration) batchv1.JobSpec {
 
 func (b builder) cronJob(i int, w scenarios.CronJobs) *batchv1.CronJob {
 	name := numbered("cron", i)
+	var deadline *int64
+	if w.StartingDeadline > 0 {
+		deadline = ptr(int64(w.StartingDeadline / time.Second))
+	}
 	return &batchv1.CronJob{
 		ObjectMeta: b.meta(name, labelApp, name),
 		Spec: batchv1.CronJobSpec{
-			Schedule: w.Schedule, TimeZone: ptr("Etc/UTC"), ConcurrencyPolicy: batchv1.ConcurrencyPolicy(w.Policy),
+			Schedule: w.Schedule, TimeZone: ptr(w.TimeZone), StartingDeadlineSeconds: deadline, ConcurrencyPolicy: batchv1.ConcurrencyPolicy(w.Policy),
 			SuccessfulJobsHistoryLimit: ptr[int32](keepJobs), FailedJobsHistoryLimit: ptr[int32](keepJobs),
 			JobTemplate: batchv1.JobTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: b.labels(labelApp, name)},

@@ -22,7 +22,7 @@ import (
 )
 
 var spec = scenarios.Workload{
-	CronJobs:     &scenarios.CronJobs{Count: 2, Schedule: "* * * * *", Duration: 2 * time.Second, Policy: "Forbid"},
+	CronJobs:     &scenarios.CronJobs{Count: 2, Schedule: "* * * * *", Duration: 2 * time.Second, Policy: "Forbid", TimeZone: "Europe/Berlin", StartingDeadline: 20 * time.Second},
 	Deployments:  &scenarios.Deployments{Count: 11, Replicas: 3, MinAvailable: 2},
 	StatefulSets: &scenarios.Stateful{Count: 1, Replicas: 2, MinAvailable: 1},
 	Jobs:         &scenarios.Jobs{Parallel: 2, Duration: 3 * time.Minute},
@@ -65,7 +65,7 @@ func TestCreate(t *testing.T) {
 	crons, _ := cli.BatchV1().CronJobs(s.Namespace).List(ctx, metav1.ListOptions{})
 	for _, c := range crons.Items {
 		pods[c.Name] = c.Spec.JobTemplate.Spec.Template
-		if c.Spec.Schedule != "* * * * *" || *c.Spec.TimeZone != "Etc/UTC" || c.Spec.ConcurrencyPolicy != batchv1.ForbidConcurrent {
+		if c.Spec.Schedule != "* * * * *" || *c.Spec.TimeZone != "Europe/Berlin" || *c.Spec.StartingDeadlineSeconds != 20 || c.Spec.ConcurrencyPolicy != batchv1.ForbidConcurrent {
 			t.Errorf("cronjob %+v", c.Spec)
 		}
 		if j := c.Spec.JobTemplate.Spec; j.TTLSecondsAfterFinished != nil || *j.BackoffLimit != backoffLimit {
