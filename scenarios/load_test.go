@@ -1,9 +1,9 @@
 package scenarios
 
 import (
-	"reflect"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -463,7 +463,9 @@ func TestParameters(t *testing.T) {
 
 // A map may take fields by a pattern of their names.
 func TestFieldsByPattern(t *testing.T) {
-	with := func(params string) string { return strings.Replace(whole, "cron.start-latency: {p99: 90s}", "cron.start-latency: "+params, 1) }
+	with := func(params string) string {
+		return strings.Replace(whole, "cron.start-latency: {p99: 90s}", "cron.start-latency: "+params, 1)
+	}
 	s, err := load(t, with("{p99.99: 20m, p99.9: 100s}"))
 	if err != nil {
 		t.Fatal(err)

@@ -214,7 +214,9 @@ func TestCronStartLatency(t *testing.T) {
 		{name: "missed, one API server was not written to", make: func(b *book) {
 			b.cronJob("a", "* * * * *", nil).minutes("a", 1200, 1, 600).series(1, "write", "cp0", 1300, down(590, 670))
 		}, want: results{"cron.missed": "fail: 1 slot was missed"}},
-		{name: "any percentile", set: func(c *CronStartLatency) { c.P99, c.More = 0, Percentiles{"p50": 2500 * time.Millisecond, "p99.99": 50 * time.Second} }, make: func(b *book) {
+		{name: "any percentile", set: func(c *CronStartLatency) {
+			c.P99, c.More = 0, Percentiles{"p50": 2500 * time.Millisecond, "p99.99": 50 * time.Second}
+		}, make: func(b *book) {
 			b.cronJob("a", "* * * * *", nil).minutes("a", 1140, 1, 600).job("a", 600, 55, nil)
 		}, want: results{"cron.start-latency": "fail: p99.99 is 55.0 s; p50 is 1.00 s; p99.99 of 19 slots is the latest of them: 10000 leave one out"}},
 		{name: "a percentile that leaves one out", set: func(c *CronStartLatency) { c.P99, c.More = 0, Percentiles{"p90": 20 * time.Second} }, make: func(b *book) {
