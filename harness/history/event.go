@@ -221,10 +221,17 @@ type Pod struct {
 	// Disruption is the reason of the condition DisruptionTarget, if True.
 	Disruption string `json:"disruption,omitempty"`
 	// Unschedulable is the scheduler's message while Pending.
-	Unschedulable string   `json:"unschedulable,omitempty"`
-	Containers    []string `json:"containers,omitempty"` // running container ids
-	Restarts      int32    `json:"restarts,omitempty"`
-	ExitCode      int32    `json:"exitCode,omitempty"`
+	Unschedulable string `json:"unschedulable,omitempty"`
+	// Reason that the kubelet gives for a phase it set itself: Evicted, Terminated.
+	Reason string `json:"reason,omitempty"`
+	// Waiting is why a container of a scheduled pod does not start, if that is not
+	// just being made: ImagePullBackOff, CreateContainerError.
+	Waiting string `json:"waiting,omitempty"`
+	// Finalizers that keep the object.
+	Finalizers []string `json:"finalizers,omitempty"`
+	Containers []string `json:"containers,omitempty"` // running container ids
+	Restarts   int32    `json:"restarts,omitempty"`
+	ExitCode   int32    `json:"exitCode,omitempty"`
 	// Deleted: the object is gone.
 	Deleted bool `json:"deleted,omitempty"`
 	// Revision is the resourceVersion of this state.

@@ -55,6 +55,7 @@ func podState(p *corev1.Pod) history.Pod {
 	out := history.Pod{
 		Namespace: p.Namespace, Name: p.Name, UID: string(p.UID),
 		Node: p.Spec.NodeName, Phase: string(p.Status.Phase), Created: utc(p.CreationTimestamp),
+		Reason: p.Status.Reason, Finalizers: p.Finalizers,
 	}
 	if o := metav1.GetControllerOf(p); o != nil {
 		out.Owner, out.OwnerUID = o.Kind+"/"+o.Name, string(o.UID)
@@ -84,6 +85,9 @@ func podState(p *corev1.Pod) history.Pod {
 	}
 	for _, c := range p.Status.ContainerStatuses {
 		out.Restarts += c.RestartCount
+		if w := c.State.Waiting; w != nil && out.Waiting == "" && w.Reason != "ContainerCreating" && w.Reason != "PodInitializing" {
+			out.Waiting = w.Reason
+		}
 		if c.State.Running != nil {
 			out.Containers = append(out.Containers, c.ContainerID)
 			out.Started = earliest(out.Started, c.State.Running.StartedAt)

@@ -1,8 +1,8 @@
 package slo
 
 import (
+	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -16,16 +16,38 @@ func ownedBy(owner, budget string) bool {
 	return owner == budget || strings.HasPrefix(owner, budget+"-")
 }
 
-// budgetOwner finds the budget that a pod counts for: the one with the longest
-// name, since web-1 is also the beginning of web-1-canary.
-func budgetOwner(h *history.History, p *pod) string {
-	best := ""
-	for _, b := range h.Budgets {
-		if b.V.Namespace == p.Namespace && ownedBy(p.Owner, b.V.Owner) && len(b.V.Owner) > len(best) {
-			best = b.V.Owner
+// byOwner sorts the pods by their owners and by the budgets they count for.
+func (b *books) byOwner() {
+	for _, e := range b.h.Budgets {
+		if list := b.owners[e.V.Namespace]; !slices.Contains(list, e.V.Owner) {
+			b.owners[e.V.Namespace] = append(list, e.V.Owner)
 		}
 	}
-	return best
+	for _, list := range b.owners {
+		slices.SortFunc(list, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
+	}
+	budget := map[string]string{} // by namespace/owner
+	for _, p := range b.pods {
+		key := p.Namespace + "/" + p.Owner
+		if len(b.siblings[key]) == 0 {
+			budget[key] = b.budgetOwner(p)
+		}
+		b.siblings[key] = append(b.siblings[key], p)
+		if owner := budget[key]; owner != "" {
+			b.owned[p.Namespace+"/"+owner] = append(b.owned[p.Namespace+"/"+owner], p)
+		}
+	}
+}
+
+// budgetOwner finds the budget that a pod counts for: the one with the longest
+// name, since web-1 is also the beginning of web-1-canary.
+func (b *books) budgetOwner(p *pod) string {
+	for _, owner := range b.owners[p.Namespace] {
+		if ownedBy(p.Owner, owner) {
+			return owner
+		}
+	}
+	return ""
 }
 
 // excuse is the time in which a fault explains that its victims are missing.
@@ -42,10 +64,11 @@ type deficit struct {
 	excused time.Duration // replica time that faults explain
 }
 
-// step is a change of the ready pods.
+// step is a change of the ready pods: one came or went.
 type step struct {
 	at    time.Duration
-	ready map[string]bool // by UID
+	uid   string
+	ready bool
 }
 
 func (c *PodsLedger) belowBudget(b *books, _ []PodFact, g *grounds, r *Result) {
@@ -57,8 +80,10 @@ func (c *PodsLedger) belowBudget(b *books, _ []PodFact, g *grounds, r *Result) {
 	type key struct{ ns, owner string }
 	var order []key
 	latest := map[key]history.Budget{}
+	promised := map[key][]history.Timed[history.Budget]{}
 	for _, e := range b.h.Budgets {
 		k := key{e.V.Namespace, e.V.Owner}
+		promised[k] = append(promised[k], e)
 		if _, ok := latest[k]; !ok {
 			order = append(order, k)
 		} else if e.V.Deleted {
@@ -73,13 +98,14 @@ func (c *PodsLedger) belowBudget(b *books, _ []PodFact, g *grounds, r *Result) {
 	for _, k := range order {
 		r.Samples++
 		who := k.ns + "/" + k.owner
-		pods := b.of(k.ns, k.owner)
-		from, ok := b.settled(pods, int(latest[k].Desired))
+		pods := b.owned[k.ns+"/"+k.owner]
+		steps := b.steps(pods)
+		from, ok := settled(steps, int(latest[k].Desired), b.stop)
 		if !ok {
 			g.doubt("%s never had its %d pods ready", who, latest[k].Desired)
 			continue
 		}
-		list := b.deficits(pods, k.ns, k.owner, from, c.Recovery)
+		list := b.deficits(pods, steps, promised[k], from, c.Recovery)
 		var area time.Duration
 		for _, d := range list {
 			area += d.area
@@ -103,46 +129,25 @@ func (c *PodsLedger) belowBudget(b *books, _ []PodFact, g *grounds, r *Result) {
 	}
 }
 
-// of are the pods that count for a budget.
-func (b *books) of(ns, owner string) []*pod {
-	var out []*pod
-	for _, p := range b.pods {
-		if p.Namespace == ns && budgetOwner(b.h, p) == owner {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
 // steps tell which pods of an owner were ready, and not on their way out, over
 // time. What is ordered is the sequence of the record; its times may step
 // back a little.
 func (b *books) steps(pods []*pod) []step {
-	mine := make(map[string]bool, len(pods))
+	var mine []int32
 	for _, p := range pods {
-		mine[p.UID] = true
+		mine = append(mine, p.changes...)
 	}
+	slices.Sort(mine)
 	ready := map[string]bool{}
 	var out []step
 	var now time.Duration
-	for _, e := range b.h.Pods {
-		if !mine[e.V.UID] {
-			continue
-		}
+	for _, i := range mine {
+		e := &b.h.Pods[i]
 		now = max(now, e.At)
 		is := e.V.Ready && e.V.Deleting.IsZero() && !e.V.Deleted && e.V.Phase == "Running"
-		if is == ready[e.V.UID] {
-			continue
-		}
-		if ready = maps.Clone(ready); is {
-			ready[e.V.UID] = true
-		} else {
-			delete(ready, e.V.UID)
-		}
-		if n := len(out); n > 0 && out[n-1].at == now {
-			out[n-1].ready = ready
-		} else {
-			out = append(out, step{now, ready})
+		if is != ready[e.V.UID] {
+			ready[e.V.UID] = is
+			out = append(out, step{now, e.V.UID, is})
 		}
 	}
 	return out
@@ -150,10 +155,17 @@ func (b *books) steps(pods []*pod) []step {
 
 // settled is when an owner first had all its pods ready: before that it was
 // being set up.
-func (b *books) settled(pods []*pod, desired int) (time.Duration, bool) {
-	for _, s := range b.steps(pods) {
-		if len(s.ready) >= desired {
-			return s.at, s.at < b.stop
+func settled(steps []step, desired int, stop time.Duration) (time.Duration, bool) {
+	n := 0
+	for i, s := range steps {
+		if s.ready {
+			n++
+		} else {
+			n--
+		}
+		// What happens at one moment counts together.
+		if last := i+1 == len(steps) || steps[i+1].at != s.at; last && n >= desired {
+			return s.at, s.at < stop
 		}
 	}
 	return 0, false
@@ -181,8 +193,7 @@ func (b *books) excuses(pods []*pod, recovery time.Duration) []excuse {
 
 // deficits integrates what was missing below the budget, from a moment to the
 // end of the watches.
-func (b *books) deficits(pods []*pod, ns, owner string, from, recovery time.Duration) []deficit {
-	steps := b.steps(pods)
+func (b *books) deficits(pods []*pod, steps []step, promised []history.Timed[history.Budget], from, recovery time.Duration) []deficit {
 	excuses := b.excuses(pods, recovery)
 	// Nothing changes between two edges.
 	edges := []time.Duration{from, b.stop}
@@ -192,24 +203,28 @@ func (b *books) deficits(pods []*pod, ns, owner string, from, recovery time.Dura
 	for _, e := range excuses {
 		edges = append(edges, e.from, e.to)
 	}
-	for _, e := range b.h.Budgets {
+	for _, e := range promised {
 		edges = append(edges, e.At)
 	}
 	slices.Sort(edges)
 	edges = slices.Compact(edges)
 	var out []deficit
-	var ready map[string]bool
+	ready := map[string]bool{}
 	next := 0
 	for i := 0; i+1 < len(edges); i++ {
 		in := span{edges[i], edges[i+1]}
 		for next < len(steps) && steps[next].at <= in.from {
-			ready = steps[next].ready
+			if s := steps[next]; s.ready {
+				ready[s.uid] = true
+			} else {
+				delete(ready, s.uid)
+			}
 			next++
 		}
 		if in.from < from || in.to > b.stop {
 			continue
 		}
-		short := b.least(ns, owner, in.from) - len(ready)
+		short := least(promised, in.from) - len(ready)
 		if short <= 0 {
 			continue
 		}
@@ -264,10 +279,10 @@ func excusable(excuses []excuse, pods []*pod, ready map[string]bool, in span) in
 }
 
 // least is how many pods of an owner must be ready at a moment.
-func (b *books) least(ns, owner string, at time.Duration) int {
+func least(promised []history.Timed[history.Budget], at time.Duration) int {
 	n := 0
-	for _, e := range b.h.Budgets {
-		if e.V.Namespace == ns && e.V.Owner == owner && e.At <= at {
+	for _, e := range promised {
+		if e.At <= at {
 			if n = int(e.V.MinAvailable); e.V.Deleted {
 				n = 0
 			}

@@ -24,7 +24,7 @@ func Catalogue() []Kind {
 		},
 		{
 			Name:   "cron.start-latency",
-			Doc:    "every slot of every CronJob starts a container in time, none is missed or started twice (cron.start-latency, cron.missed, cron.duplicate, cron.overlap)",
+			Doc:    "every slot of every CronJob starts a container in time, none is missed or started twice, nothing else is started; any percentile: {p99: 10s, p99.99: 20m, max: 30m} (cron.start-latency, cron.missed, cron.duplicate, cron.unscheduled, cron.overlap)",
 			Source: "p99 <= 60 s while one fault is active: leader change of kube-controller-manager <= 24 s, node and API recovery; 0 missed for outages shorter than the interval less 25 s",
 			New:    newCronStartLatency,
 		},
@@ -36,8 +36,8 @@ func Catalogue() []Kind {
 		},
 		{
 			Name:   "pods.ledger",
-			Doc:    "no pod is lost: every deletion has a lawful cause, nothing restarts, hangs or falls below its budget, no job is killed (pods.unexplained, pods.restarts, pods.stuck-pending, pods.below-budget, jobs.killed)",
-			Source: "taint eviction only after 300 s of toleration; 0 unexplained, 0 restarts; pending <= 90 s after a heal; ready replicas >= minAvailable but for those on a node under fault, back <= 60 s after the heal",
+			Doc:    "no pod is lost: every deletion has a lawful cause, nothing restarts, hangs or falls below its budget, no job is killed, or so many at most: {survival: 99.99, workLost: 10m} (pods.unexplained, pods.restarts, pods.stuck-pending, pods.stuck-terminating, pods.below-budget, jobs.killed, jobs.survival, jobs.work-lost)",
+			Source: "taint eviction only after 300 s of toleration; 0 unexplained, 0 restarts; pending and terminating <= 90 s after a heal; ready replicas >= minAvailable but for those on a node under fault, back <= 60 s after the heal",
 			New:    newPodsLedger,
 		},
 		{

@@ -58,6 +58,7 @@ type FaultFact struct {
 	effect []span // in which it was proven
 	acting span   // from the start of the injection to proven gone
 	count  int    // of its parameters: how many on each target; 0: all
+	ns     string // of its parameters: the namespace of its victims; empty: any
 }
 
 // Faults tells the life of each injection, in the order of their requests.
@@ -118,6 +119,9 @@ func life(h *history.History, steps []history.Timed[history.Injection], phases [
 		}
 		if n, ok := v.Params["count"].(float64); ok { // as JSON has it
 			f.count = int(n)
+		}
+		if ns, ok := v.Params["namespace"].(string); ok {
+			f.ns = ns
 		}
 		switch v.State {
 		case "requested":

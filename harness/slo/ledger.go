@@ -27,8 +27,10 @@ const (
 	CauseTaint      = "taint eviction"  // NoExecute taint, toleration used up
 	CauseGC         = "pod gc"          // its node is gone
 	CausePreemption = "preemption"      // the scheduler needed the room
-	CauseKubelet    = "node pressure"   // the kubelet ended it: pressure, shutdown
-	CauseFault      = "fault"           // a fault of the run that evicts pods
+	CauseKubelet    = "node pressure"   // the kubelet ended it for want of a resource
+	CauseShutdown   = "node shutdown"   // the kubelet ended it as its node shut down
+	CauseRefused    = "refused"         // the kubelet did not admit it: it never ran
+	CauseFault      = "fault"           // a fault of the run that evicts or kills pods
 	CauseUnknown    = "unexplained"     // none of these
 	CauseUnseen     = "cannot be known" // the record lacks what would say it
 )
@@ -67,9 +69,24 @@ type pod struct {
 	// ids are all containers that were seen running, atOnce the most at a time.
 	ids    []string
 	atOnce int
-	// restarted is when a restart was first seen.
-	restarted time.Duration
-	restarts  int
+	// restarts of its containers, as they were seen.
+	restarts []restart
+	// changes are the places of its states in the record.
+	changes []int32
+}
+
+// restart is when some containers of a pod were first seen to be started again.
+type restart struct {
+	at time.Duration
+	n  int
+}
+
+// restarted counts them.
+func (p *pod) restarted() (n int) {
+	for _, r := range p.restarts {
+		n += r.n
+	}
+	return n
 }
 
 // ended is when its end began; 0 if it lives.
@@ -99,7 +116,11 @@ type books struct {
 	jobs       map[string][]history.Timed[history.Job]   // by UID
 	nodes      map[string][]history.Timed[history.Node]  // by name
 	policies   map[string]string                         // of CronJobs, by UID
-	evictions  map[string]int                            // pods that a fault evicted, by its name and node
+	victims    map[string]map[*pod]bool                  // pods that a fault ended, by its name and node
+	owners     map[string][]string                       // of budgets, by namespace, the longest name first
+	owned      map[string][]*pod                         // by namespace/budget's owner
+	siblings   map[string][]*pod                         // by namespace/owner
+	notWell    map[string][]span                         // see unwell
 	stall      time.Duration                             // how late a pod's state was told at most
 	away       []downtime                                // of API servers; nil until it is asked for
 }
@@ -109,10 +130,11 @@ func newBooks(h *history.History, toleration time.Duration) *books {
 	b := &books{
 		h: h, stall: stall, around: look(h), stop: Stopped(h), toleration: toleration,
 		audits: map[string][]history.Timed[history.Audit]{}, jobs: map[string][]history.Timed[history.Job]{},
-		nodes: map[string][]history.Timed[history.Node]{}, policies: map[string]string{}, evictions: map[string]int{},
+		nodes: map[string][]history.Timed[history.Node]{}, policies: map[string]string{}, victims: map[string]map[*pod]bool{},
+		owners: map[string][]string{}, owned: map[string][]*pod{}, siblings: map[string][]*pod{}, notWell: map[string][]span{},
 	}
 	by := map[string]*pod{}
-	for _, e := range h.Pods {
+	for i, e := range h.Pods {
 		p := by[e.V.UID]
 		if p == nil {
 			p = &pod{first: e.At}
@@ -120,7 +142,9 @@ func newBooks(h *history.History, toleration time.Duration) *books {
 			b.pods = append(b.pods, p)
 		}
 		p.see(e, h.Run.Began)
+		p.changes = append(p.changes, int32(i)) //nolint:gosec // far fewer lines fit into memory
 	}
+	b.byOwner()
 	for _, a := range h.Audits {
 		if a.V.Resource == "pods" && a.V.Code >= 200 && a.V.Code < 300 {
 			key := a.V.Namespace + "/" + a.V.Name
@@ -205,11 +229,8 @@ func (p *pod) see(e history.Timed[history.Pod], began time.Time) {
 	}
 	p.atOnce = max(p.atOnce, len(v.Containers))
 	// A new sandbox may begin to count from 0 again: the ids count too.
-	if n := max(int(v.Restarts), len(p.ids)-p.atOnce); n > p.restarts {
-		if p.restarts == 0 {
-			p.restarted = at
-		}
-		p.restarts = n
+	if n := max(int(v.Restarts), len(p.ids)-p.atOnce) - p.restarted(); n > 0 {
+		p.restarts = append(p.restarts, restart{at, n})
 	}
 	// What an event leaves out was said before.
 	old := p.Pod
@@ -223,6 +244,9 @@ func (p *pod) see(e history.Timed[history.Pod], began time.Time) {
 	if v.Disruption == "" && p.ended() > 0 {
 		p.Disruption = old.Disruption
 	}
+	p.Reason = cmp.Or(v.Reason, old.Reason)
+	// Why it waited is asked for when it does no more.
+	p.Unschedulable, p.Waiting = cmp.Or(v.Unschedulable, old.Unschedulable), cmp.Or(v.Waiting, old.Waiting)
 	keep := func(to *time.Time, from time.Time) {
 		if !from.IsZero() {
 			*to = from // the first one counts: later flaps overwrite it
@@ -277,7 +301,12 @@ func (b *books) cause(p *pod, ended time.Duration) (cause, by, why string) {
 		return CauseOver, "", ""
 	case p.succeeded > 0 && p.succeeded <= ended:
 		return CauseFinished, "", ""
+	case p.failed > 0 && p.failed <= ended && p.Disruption == "" && p.Reason != "" && p.Started.IsZero():
+		return CauseRefused, "", "the kubelet did not admit it: " + p.Reason
 	case p.ofJob() && p.failed > 0 && p.failed <= ended && p.Disruption == "":
+		if name := b.killedBy(p, p.failed); name != "" {
+			return CauseFault, "", "killed by " + name
+		}
 		return CauseFinished, "", fmt.Sprintf("it failed by itself, exit code %d", p.ExitCode)
 	}
 	line, found := b.who(p)
@@ -300,9 +329,17 @@ func (b *books) cause(p *pod, ended time.Duration) (cause, by, why string) {
 		cause, why = b.collected(p, ended)
 		return cause, by, why
 	case "TerminationByKubelet":
+		// k8s.io/kubernetes@v1.37.0 pkg/kubelet/nodeshutdown/nodeshutdown_manager.go,
+		// nodeShutdownReason; pkg/kubelet/eviction says Evicted.
+		if p.Reason == "Terminated" {
+			return CauseShutdown, by, ""
+		}
 		return CauseKubelet, by, ""
 	}
 	if p.deleting == 0 && p.gone == 0 {
+		if p.Reason != "" {
+			return CauseUnknown, by, "the kubelet failed it: " + p.Reason
+		}
 		return CauseUnknown, by, "the kubelet failed it for no reason of the node's"
 	}
 	if !found {
@@ -391,25 +428,64 @@ func (b *books) evicted(p *pod, ended time.Duration) (cause, why string) {
 	return CauseUnknown, fmt.Sprintf("evicted while no phase of the upgrade of %s was open", p.Node)
 }
 
-// evictionFault is the fault that evicts pods by itself.
-const evictionFault = "pod.evict"
+// Faults that end pods or containers by themselves.
+const (
+	evictionFault = "pod.evict"
+	killFault     = "pod.kill"
+	powerFault    = "node.power-off"
+)
 
-// evictedBy names the fault that evicted a pod: it acted on the pod's node at
-// the time and has not had all its victims there yet.
+// powerBack is how long after a node is proven to serve again the last of its
+// containers is started: pods are started one by one, and told after that.
+const powerBack = time.Minute
+
+// evictedBy names the fault that evicted a pod.
 func (b *books) evictedBy(p *pod) string {
 	at := b.askedAt(p)
 	for _, f := range b.around.faults {
-		if f.Fault != evictionFault || !f.hits(p.Node, span{at - watchSlack, at + watchSlack}) {
-			continue
+		if f.Fault == evictionFault && f.hits(p.Node, span{at - watchSlack, at + watchSlack}) && b.victim(f, p) {
+			return f.Name
 		}
-		key := f.Name + " " + p.Node
-		if f.count > 0 && b.evictions[key] >= f.count {
-			continue
-		}
-		b.evictions[key]++
-		return f.Name
 	}
 	return ""
+}
+
+// killedBy names the fault that ended containers of a pod, which was seen at a
+// moment: at the end of the pod, or when they were started again.
+func (b *books) killedBy(p *pod, at time.Duration) string {
+	for _, f := range b.around.faults {
+		if f.acting == (span{}) || !slices.Contains(f.Nodes, p.Node) {
+			continue
+		}
+		in := span{f.acting.from - watchSlack, f.acting.to + watchSlack}
+		switch {
+		case f.Fault == powerFault:
+			in.to += powerBack
+		case f.Fault != killFault:
+			continue
+		}
+		if in.touches(span{at, at}) && b.victim(f, p) {
+			return f.Name
+		}
+	}
+	return ""
+}
+
+// victim says whether a fault may have hit a pod: it looks in its namespace, and
+// had not all the pods of that node that it wanted.
+func (b *books) victim(f FaultFact, p *pod) bool {
+	if f.ns != "" && f.ns != p.Namespace {
+		return false
+	}
+	key := f.Name + " " + p.Node
+	if b.victims[key] == nil {
+		b.victims[key] = map[*pod]bool{}
+	}
+	if !b.victims[key][p] && f.count > 0 && len(b.victims[key]) >= f.count {
+		return false
+	}
+	b.victims[key][p] = true
+	return true
 }
 
 // downtime is when the API server of a node did not answer.
@@ -540,8 +616,8 @@ func (b *books) controlled(p *pod, ended time.Duration) (cause, why string) {
 	// Only its own ReplicaSet's: in a rollout there is one too many for a moment,
 	// but of two ReplicaSets.
 	alive := 0
-	for _, q := range b.pods {
-		if q.Namespace == p.Namespace && q.Owner == p.Owner && q.first <= ended && (q.ended() == 0 || q.ended() >= ended) && q.failed == 0 {
+	for _, q := range b.siblings[p.Namespace+"/"+p.Owner] {
+		if q.first <= ended && (q.ended() == 0 || q.ended() >= ended) && q.failed == 0 {
 			alive++
 		}
 	}
@@ -554,7 +630,7 @@ func (b *books) controlled(p *pod, ended time.Duration) (cause, why string) {
 // budget is what the pod's owner promised at a moment, and the most that it
 // ever wanted before.
 func (b *books) budget(p *pod, at time.Duration) (now history.Budget, most int32, ok bool) {
-	owner := budgetOwner(b.h, p)
+	owner := b.budgetOwner(p)
 	for _, e := range b.h.Budgets {
 		if e.V.Namespace == p.Namespace && e.V.Owner == owner && (e.At <= at || !ok) {
 			now, ok = e.V, true

@@ -12,9 +12,35 @@ import (
 
 // PodsLedger promises that no pod of the workload is lost: every one that ended
 // has a lawful cause (pods.unexplained), no container restarts (pods.restarts),
-// none waits for long where it could run (pods.stuck-pending), no owner has
-// fewer ready pods than its budget (pods.below-budget), and no Job's pod is
-// killed before it is done (jobs.killed).
+// none waits for long where it could run (pods.stuck-pending) or could be gone
+// (pods.stuck-terminating), no owner has fewer ready pods than its budget
+// (pods.below-budget), and no Job's pod is killed before it is done (jobs.killed;
+// with budgets of their own: jobs.survival, jobs.work-lost).
+//
+// What "no pod is lost" can mean, and who judges it:
+//
+//   - a pod is deleted for no reason, or vanishes: pods.unexplained (drain, taint
+//     eviction, pod GC, preemption, node pressure, node shutdown, a fault, its
+//     controller, its owner; anything else is a failure)
+//   - it is evicted without right: a taint or the GC before its time,
+//     pods.unexplained; beyond a PodDisruptionBudget, pods.below-budget, since the
+//     budget's own status is not in the record
+//   - a container restarts in a pod that stays: pods.restarts. A restart of the
+//     kubelet is no reason for one (kubernetes/kubernetes#63814, #129385)
+//   - a pod that serves is not Ready for a while: pods.below-budget, as soon as the
+//     others are too few
+//   - it is stuck pending or terminating: pods.stuck-pending, pods.stuck-terminating
+//   - there are fewer replicas than promised: pods.below-budget
+//   - a Job's pod is killed before it is done: jobs.killed, whatever the cause
+//   - acknowledged writes are lost: writes.kept; watches leave events out:
+//     api.watch-missed; reads go back in time: linearizable
+//   - a rollout that nobody asked for: pods.unexplained, as its controller deletes
+//     pods that serve and are wanted (kubernetes/kubernetes#134773)
+//
+// Not observable from etcd and the audit log, and so judged nowhere: containers
+// that run without a pod or pods without their containers, two containers of one
+// StatefulSet pod at once on two nodes (both would need the nodes' own runtimes),
+// and controllers that stand still without a pod or Job showing it.
 type PodsLedger struct {
 	// Unexplained, Restarts, Stuck and Killed are how many are allowed.
 	Unexplained int `yaml:"unexplained"`
@@ -26,6 +52,14 @@ type PodsLedger struct {
 	// Pending is how long a pod may be unscheduled, or scheduled and not
 	// started, while the nodes that it needs are well.
 	Pending time.Duration `yaml:"pending"`
+	// Terminating is how long a pod may be there after its grace period, while its
+	// node is well.
+	Terminating time.Duration `yaml:"terminating"`
+	// Survival is the least share, in per cent, of the pods of Jobs that run to
+	// their end; WorkLost the most that all those that do not may have run together.
+	// 0 does not judge it.
+	Survival float64       `yaml:"survival,omitempty"`
+	WorkLost time.Duration `yaml:"workLost,omitempty"`
 	// Allow is how much one owner may be below its budget, in replica-seconds:
 	// one replica short for 10 s is 10s.
 	Allow time.Duration `yaml:"allow"`
@@ -37,17 +71,21 @@ type PodsLedger struct {
 }
 
 func newPodsLedger() Checker {
-	return &PodsLedger{Toleration: defaultToleration, Pending: 90 * time.Second, Recovery: 60 * time.Second}
+	return &PodsLedger{Toleration: defaultToleration, Pending: 90 * time.Second, Terminating: 90 * time.Second, Recovery: 60 * time.Second}
 }
 
 // podPromises in the order of their results.
-var podPromises = []string{"pods.unexplained", "pods.restarts", "pods.stuck-pending", "pods.below-budget", "jobs.killed"}
+var podPromises = []string{"pods.unexplained", "pods.restarts", "pods.stuck-pending", "pods.stuck-terminating", "pods.below-budget", "jobs.killed"}
 
 // Validate implements Validator.
 func (c *PodsLedger) Validate() []error {
 	errs := noneBelowZero(map[string]int{"unexplained": c.Unexplained, "restarts": c.Restarts, "stuck": c.Stuck, "killed": c.Killed})
 	errs = append(errs, notNegative(map[string]time.Duration{"allow": c.Allow, "recovery": c.Recovery, "toleration": c.Toleration})...)
-	errs = append(errs, positive(map[string]time.Duration{"pending": c.Pending})...)
+	errs = append(errs, positive(map[string]time.Duration{"pending": c.Pending, "terminating": c.Terminating})...)
+	errs = append(errs, notNegative(map[string]time.Duration{"workLost": c.WorkLost})...)
+	if c.Survival < 0 || c.Survival > 100 {
+		errs = append(errs, fmt.Errorf("survival: %v is no share in per cent", c.Survival))
+	}
 	for _, s := range c.Skip {
 		if !slices.Contains(podPromises, s) {
 			errs = append(errs, fmt.Errorf("skip: unknown promise %q (one of %s)", s, strings.Join(podPromises, ", ")))
@@ -66,9 +104,16 @@ func (c *PodsLedger) Check(h *history.History) []Result {
 	for i, p := range b.pods {
 		facts[i] = b.account(p)
 	}
-	checks := []func(*books, []PodFact, *grounds, *Result){c.unexplained, c.restarts, c.pending, c.belowBudget, c.killed}
+	names := slices.Clone(podPromises)
+	checks := []func(*books, []PodFact, *grounds, *Result){c.unexplained, c.restarts, c.pending, c.terminating, c.belowBudget, c.killed}
+	if c.Survival > 0 {
+		names, checks = append(names, "jobs.survival"), append(checks, c.survival)
+	}
+	if c.WorkLost > 0 {
+		names, checks = append(names, "jobs.work-lost"), append(checks, c.workLost)
+	}
 	var out []Result
-	for i, name := range podPromises {
+	for i, name := range names {
 		if slices.Contains(c.Skip, name) {
 			continue
 		}
@@ -143,19 +188,37 @@ func (c *PodsLedger) unexplained(b *books, facts []PodFact, g *grounds, r *Resul
 }
 
 func (c *PodsLedger) restarts(b *books, _ []PodFact, g *grounds, r *Result) {
-	n := 0
+	n, faults := 0, 0
 	for _, p := range b.pods {
-		if p.restarts > 0 && p.restarted >= b.stop {
+		if len(p.restarts) > 0 && p.restarts[0].at >= b.stop {
 			r.Excluded++
 			continue
 		}
 		r.Samples++
-		if p.restarts > 0 {
-			n += p.restarts
-			b.around.evidence(r, span{p.restarted, p.restarted}, fmt.Sprintf("%s on %s: %s", p, p.Node, count(p.restarts, "container restart", "container restarts")))
+		own, first := 0, time.Duration(0)
+		struck := map[string]int{} // restarts that a fault explains: each container once
+		for _, s := range p.restarts {
+			name := b.killedBy(p, s.at)
+			explained := 0
+			if name != "" {
+				explained = min(s.n, max(p.atOnce, 1)-struck[name])
+				struck[name] += explained
+			}
+			if faults += explained; s.n > explained {
+				if own == 0 {
+					first = s.at
+				}
+				own += s.n - explained
+			}
+		}
+		if n += own; own > 0 {
+			b.around.evidence(r, span{first, first}, fmt.Sprintf("%s on %s: %s", p, p.Node, count(own, "container restart", "container restarts")))
 		}
 	}
 	allowed(g, r, n, c.Restarts, "container restart", "container restarts")
+	if faults > 0 {
+		g.note("%s more by faults that end containers", count(faults, "restart", "restarts"))
+	}
 }
 
 func (c *PodsLedger) pending(b *books, _ []PodFact, g *grounds, r *Result) {
@@ -188,18 +251,21 @@ func (c *PodsLedger) pending(b *books, _ []PodFact, g *grounds, r *Result) {
 			r.Samples--
 			r.Excluded++
 		}
+		if started-created <= c.Pending {
+			continue
+		}
 		free, at := longestFree(span{created, scheduled}, b.unwell(""))
-		what := "was not scheduled"
+		what, why := "was not scheduled", p.Unschedulable
 		if s, t := longestFree(span{scheduled, started}, b.unwell(p.Node)); s > free && scheduled < started {
-			free, at, what = s, t, "was not started on "+p.Node
+			free, at, what, why = s, t, "was not started on "+p.Node, p.Waiting
 		}
 		if free <= c.Pending {
 			continue
 		}
 		say := fmt.Sprintf("%s %s for %s while it could have been", p, what, length(free))
 		in := span{at, at + free}
-		if p.Unschedulable != "" {
-			say += ": " + p.Unschedulable
+		if why != "" {
+			say += ": " + why
 		}
 		b.around.evidence(r, in, say)
 		switch list := gaps(b.h, in, "watch/nodes"); {
@@ -223,7 +289,10 @@ func (c *PodsLedger) pending(b *books, _ []PodFact, g *grounds, r *Result) {
 // unwell are the times in which a node (with no name: any node that takes
 // workload) could not take a pod: not Ready, cordoned, tainted, or under fault.
 func (b *books) unwell(node string) []span {
-	var out []span
+	out, ok := b.notWell[node]
+	if ok {
+		return out
+	}
 	workers := false
 	for _, states := range b.nodes {
 		workers = workers || strings.HasPrefix(states[0].V.Place, "worker[")
@@ -247,6 +316,7 @@ func (b *books) unwell(node string) []span {
 			}
 		}
 	}
+	b.notWell[node] = out
 	return out
 }
 
@@ -278,72 +348,4 @@ func longestFree(in span, others []span) (longest, at time.Duration) {
 		free(in.to)
 	}
 	return longest, at
-}
-
-func (c *PodsLedger) killed(b *books, facts []PodFact, g *grounds, r *Result) {
-	killed, jobPods := 0, 0
-	var lost time.Duration
-	for i, p := range b.pods {
-		if !p.ofJob() {
-			continue
-		}
-		jobPods++
-		end := p.ended()
-		if p.failed > 0 && (end == 0 || p.failed < end) {
-			end = p.failed
-		}
-		switch {
-		case p.succeeded > 0: // it came to its end, whoever asked for that
-			r.Samples++
-			continue
-		case end == 0 || end >= b.stop:
-			r.Excluded++ // it runs on
-			continue
-		case p.Started.IsZero() && p.failed == 0:
-			r.Excluded++ // it had not begun: nothing was lost
-			continue
-		}
-		r.Samples++
-		if b.jobOver(p, end) {
-			continue
-		}
-		if len(b.jobs[p.OwnerUID]) == 0 {
-			g.doubt("%s ended before it was done, but its Job is not in the record", p)
-			continue
-		}
-		killed++
-		var work time.Duration
-		if !p.Started.IsZero() {
-			work = max(0, end-p.Started.Sub(b.h.Run.Began))
-		}
-		lost += work
-		text := fmt.Sprintf("%s of %s on %s: %s", p, p.Owner, p.Node, facts[i].Cause)
-		if p.failed > 0 {
-			text += fmt.Sprintf(", exit code %d", p.ExitCode)
-		}
-		if work > 0 {
-			text += fmt.Sprintf(", %s of work lost", length(work))
-		}
-		b.around.evidence(r, span{end - work, end}, text)
-	}
-	if jobPods == 0 {
-		g.doubt("no pod of a Job is in the record")
-	}
-	allowed(g, r, killed, c.Killed, "pod of a Job killed before it was done", "pods of Jobs killed before they were done")
-	if killed > 0 {
-		g.note("%s of work lost", length(lost))
-	}
-	if r.Excluded > 0 {
-		g.note("%d still ran, or had not begun", r.Excluded)
-	}
-}
-
-// jobOver says whether the pod's Job wanted it no more at a moment.
-func (b *books) jobOver(p *pod, at time.Duration) bool {
-	return slices.ContainsFunc(b.jobs[p.OwnerUID], func(j history.Timed[history.Job]) bool {
-		if j.At > at+watchSlack {
-			return false
-		}
-		return over(j.V) && j.V.Condition != "Failed" || b.policies[j.V.CronJobUID] == "Replace" && j.V.Deleted
-	})
 }

@@ -74,12 +74,24 @@ func (b *book) audit(at float64, user, verb, sub, name string) *book {
 
 // evicts is a fault that evicts pods of a node.
 func (b *book) evicts(id, node string, count, from, to float64) *book {
+	return b.strikes("pod.evict", id, node, map[string]any{"count": count}, from, to)
+}
+
+// strikes is a fault that ends pods or containers on a node.
+func (b *book) strikes(fault, id, node string, params map[string]any, from, to float64) *book {
 	n := len(b.h.Injections)
 	b.inject(id, "", node, "requested", from, "armed", from, "proven", to, "gone", to)
 	for i := range b.h.Injections[n:] {
-		b.h.Injections[n+i].V.Fault, b.h.Injections[n+i].V.Params = "pod.evict", map[string]any{"count": float64(count)}
+		b.h.Injections[n+i].V.Fault, b.h.Injections[n+i].V.Params = fault, params
 	}
 	return b
+}
+
+// restart starts a pod's containers again.
+func (l *teller) restart(at float64) *teller {
+	l.p.Restarts++
+	l.p.Containers = []string{fmt.Sprintf("c-%s-%d", l.p.Name, l.p.Restarts)}
+	return l.tell(at)
 }
 
 func (b *book) budget(at float64, owner string, desired, least int32) *book {
@@ -190,6 +202,33 @@ func TestLedgerCauses(t *testing.T) {
 			l.p.Disruption = "TerminationByKubelet"
 			l.ends(100, "Failed", 137)
 		}, CauseKubelet, ""},
+		{"node shutdown", func(b *book) {
+			l := b.pod(2, rs, "p", "w0")
+			l.p.Disruption, l.p.Reason = "TerminationByKubelet", "Terminated"
+			l.ends(100, "Failed", 143)
+		}, CauseShutdown, ""},
+		{"not admitted", func(b *book) {
+			l := b.pod(2, rs, "p", "")
+			l.p.Node, l.p.Reason = "w0", "OutOfcpu"
+			l.ends(3, "Failed", 0)
+		}, CauseRefused, "the kubelet did not admit it: OutOfcpu"},
+		{"ran, and then was not admitted", func(b *book) {
+			l := b.pod(2, rs, "p", "w0")
+			l.p.Reason = "NodeAffinity"
+			l.ends(100, "Failed", 137)
+		}, CauseUnknown, "the kubelet failed it: NodeAffinity"},
+		{"a Job's, killed by a fault", func(b *book) {
+			b.strikes("pod.kill", "crash", "w0", map[string]any{"count": 1.0}, 98, 101)
+			b.longJob(2, "p", nil).ends(100, "Failed", 137)
+		}, CauseFault, "killed by crash"},
+		{"a Job's, killed by a fault in another namespace", func(b *book) {
+			b.strikes("pod.kill", "crash", "w0", map[string]any{"namespace": "kube-system"}, 98, 101)
+			b.longJob(2, "p", nil).ends(100, "Failed", 137)
+		}, CauseFinished, "failed by itself, exit code 137"},
+		{"a Job's, by itself after a fault", func(b *book) {
+			b.strikes("pod.kill", "crash", "w0", nil, 90, 95)
+			b.longJob(2, "p", nil).ends(100, "Failed", 137)
+		}, CauseFinished, "failed by itself"},
 		{"failed without a reason", func(b *book) { b.pod(2, rs, "p", "w0").ends(100, "Failed", 137) }, CauseUnknown, "the kubelet failed it"},
 		{"node deleted", func(b *book) {
 			b.node(50, history.Node{Name: "w0", Place: "worker[0]", Deleted: true})
@@ -393,6 +432,95 @@ func TestPodsLedger(t *testing.T) {
 			}
 		}},
 
+		{name: "restarted by a fault", make: func(b *book) {
+			b.strikes("pod.kill", "crash", "w0", map[string]any{"count": 1.0}, 98, 104)
+			b.web(2)[0].restart(103)
+		}, result: "pods.restarts", want: Pass, reason: "0 of 2; 1 restart more by faults that end containers"},
+		{name: "restarted by a fault, and again", make: func(b *book) {
+			b.strikes("pod.kill", "crash", "w0", nil, 98, 104)
+			b.web(2)[0].restart(101).restart(103).restart(200)
+		}, result: "pods.restarts", want: Fail, reason: "2 container restarts; 1 restart more", check: func(t *testing.T, r Result) {
+			t.Helper()
+			if len(r.Evidence) != 1 || r.Evidence[0].From != sec(103) {
+				t.Errorf("%+v", r.Evidence)
+			}
+		}},
+		{name: "more restarted than a fault asked for", make: func(b *book) {
+			b.strikes("pod.kill", "crash", "w0", map[string]any{"count": 1.0}, 98, 104)
+			w := b.web(3) // 0 and 2 are on w0
+			w[0].restart(101)
+			w[2].restart(102)
+		}, result: "pods.restarts", want: Fail, reason: "1 container restart"},
+		{name: "restarted, and a fault was on another node", make: func(b *book) {
+			b.strikes("pod.kill", "crash", "w1", nil, 98, 104)
+			b.web(2)[0].restart(101)
+		}, result: "pods.restarts", want: Fail, reason: "1 container restart"},
+		{name: "restarted, and a fault was there that restarts nothing", make: func(b *book) {
+			b.strikes("kubelet.kill", "crash", "w0", nil, 98, 104)
+			b.web(2)[0].restart(101)
+		}, result: "pods.restarts", want: Fail, reason: "1 container restart"},
+		{name: "restarted with its node", make: func(b *book) {
+			b.strikes("node.power-off", "off", "w0", nil, 98, 140)
+			b.web(2)[0].restart(170)
+		}, result: "pods.restarts", want: Pass, reason: "1 restart more by faults"},
+
+		// pods.stuck-terminating
+		{name: "gone in time", make: func(b *book) { b.web(2)[0].delete(100, "") }, result: "pods.stuck-terminating", want: Pass, reason: "0 of 1"},
+		{name: "not gone", make: func(b *book) {
+			l := b.web(2)[0]
+			l.p.Deleting, l.p.Grace, l.p.Finalizers = wall(110), 10, []string{"batch.kubernetes.io/job-tracking"}
+			l.tell(100)
+		}, result: "pods.stuck-terminating", want: Fail, reason: "1 pod stuck terminating", check: func(t *testing.T, r Result) {
+			t.Helper()
+			if len(r.Evidence) != 1 || r.Evidence[0].Text != "ns/web-00-abc-0 on w0 was there for 8m10s after its grace period, with finalizers batch.kubernetes.io/job-tracking" || r.Evidence[0].From != sec(110) {
+				t.Errorf("%+v", r.Evidence)
+			}
+		}},
+		{name: "gone late", make: func(b *book) {
+			l := b.web(2)[0]
+			l.p.Deleting, l.p.Grace = wall(110), 10
+			l.tell(100).gone(202)
+		}, result: "pods.stuck-terminating", want: Fail, reason: "1 pod stuck terminating"},
+		{name: "gone as late as is allowed", make: func(b *book) {
+			l := b.web(2)[0]
+			l.p.Deleting, l.p.Grace = wall(110), 10
+			l.tell(100).gone(200.5)
+		}, result: "pods.stuck-terminating", want: Inconclusive, reason: "too close to the budget"},
+		{name: "its node was not heard of", make: func(b *book) {
+			b.fault("cut", "", "w0", 95, 400)
+			l := b.web(2)[0]
+			l.p.Deleting, l.p.Grace = wall(110), 10
+			l.tell(100).gone(420)
+		}, result: "pods.stuck-terminating", want: Pass, reason: "0 of 1"},
+		{name: "not gone after its node was back", make: func(b *book) {
+			b.fault("cut", "", "w0", 95, 400)
+			l := b.web(2)[0]
+			l.p.Deleting, l.p.Grace = wall(110), 10
+			l.tell(100).gone(500)
+		}, result: "pods.stuck-terminating", want: Fail, reason: "1 pod stuck"},
+		{name: "its node is gone", make: func(b *book) {
+			b.node(105, history.Node{Name: "w0", Place: "worker[0]", Deleted: true})
+			l := b.web(2)[0]
+			l.p.Deleting, l.p.Grace = wall(110), 10
+			l.tell(100)
+		}, result: "pods.stuck-terminating", want: Fail, reason: "1 pod stuck", check: func(t *testing.T, r Result) {
+			t.Helper()
+			if len(r.Evidence) != 1 || !strings.Contains(r.Evidence[0].Text, "its node was gone") {
+				t.Errorf("%+v", r.Evidence)
+			}
+		}},
+		{name: "terminating, too young", make: func(b *book) {
+			l := b.web(2)[0]
+			l.p.Deleting, l.p.Grace = wall(560), 10
+			l.tell(550)
+		}, result: "pods.stuck-terminating", want: Pass, reason: "1 pod was still terminating, too young"},
+		{name: "terminating, nodes not seen", make: func(b *book) {
+			b.gap("watch/nodes", 120, 130)
+			l := b.web(2)[0]
+			l.p.Deleting, l.p.Grace = wall(110), 10
+			l.tell(100)
+		}, result: "pods.stuck-terminating", want: Inconclusive, reason: "watch/nodes has no data"},
+
 		// pods.stuck-pending
 		{name: "not scheduled", make: func(b *book) {
 			l := b.pod(100, "ReplicaSet/web-00-abc", "p", "")
@@ -406,19 +534,26 @@ func TestPodsLedger(t *testing.T) {
 		}},
 		{name: "not started", make: func(b *book) {
 			l := b.pod(100, "ReplicaSet/web-00-abc", "p", "")
-			l.p.Node, l.p.Scheduled = "w0", wall(101)
+			l.p.Node, l.p.Scheduled, l.p.Waiting = "w0", wall(101), "ErrImageNeverPull"
 			l.tell(101)
 		}, result: "pods.stuck-pending", want: Fail, reason: "1 pod stuck pending", check: func(t *testing.T, r Result) {
 			t.Helper()
-			if len(r.Evidence) != 1 || !strings.Contains(r.Evidence[0].Text, "was not started on w0 for 8m19s") {
+			if len(r.Evidence) != 1 || !strings.Contains(r.Evidence[0].Text, "was not started on w0 for 8m19s while it could have been: ErrImageNeverPull") {
 				t.Errorf("%+v", r.Evidence)
 			}
 		}},
 		{name: "scheduled late", make: func(b *book) {
 			l := b.pod(100, "ReplicaSet/web-00-abc", "p", "")
-			l.p.Node, l.p.Scheduled, l.p.Started = "w0", wall(192), wall(193)
+			l.p.Unschedulable = "Unschedulable: no room"
+			l.tell(101)
+			l.p.Node, l.p.Scheduled, l.p.Started, l.p.Unschedulable = "w0", wall(192), wall(193), ""
 			l.tell(193)
-		}, result: "pods.stuck-pending", want: Fail, reason: "1 pod stuck pending"},
+		}, result: "pods.stuck-pending", want: Fail, reason: "1 pod stuck pending", check: func(t *testing.T, r Result) {
+			t.Helper()
+			if len(r.Evidence) != 1 || !strings.HasSuffix(r.Evidence[0].Text, ": Unschedulable: no room") {
+				t.Errorf("%+v", r.Evidence)
+			}
+		}},
 		{name: "scheduled as late as is allowed", make: func(b *book) {
 			l := b.pod(100, "ReplicaSet/web-00-abc", "p", "")
 			l.p.Node, l.p.Scheduled, l.p.Started = "w0", wall(191), wall(192)
@@ -576,6 +711,28 @@ func TestPodsLedger(t *testing.T) {
 				t.Errorf("%+v", r.Evidence)
 			}
 		}},
+		{name: "killed by a fault: counted, and told", make: func(b *book) {
+			b.strikes("pod.kill", "crash", "w0", nil, 98, 101)
+			b.longJob(2, "p", nil).ends(100, "Failed", 137)
+			b.longJob(3, "q", nil).ends(50, "Succeeded", 0)
+		}, result: "jobs.killed", want: Fail, reason: "1 pod of a Job killed before it was done; 97.0 s of work lost; 1 of 2 (50 %) ran to their end; killed by: 1 fault", check: func(t *testing.T, r Result) {
+			t.Helper()
+			if len(r.Evidence) != 1 || r.Evidence[0].Text != "ns/p-x of Job/p on w0: fault, killed by crash, exit code 137, 97.0 s of work lost" {
+				t.Errorf("%+v", r.Evidence)
+			}
+		}},
+		{name: "survival", set: func(c *PodsLedger) { c.Survival = 99.99 }, make: func(b *book) {
+			b.longJob(2, "p", nil).ends(100, "Failed", 1)
+			b.longJob(3, "q", nil).ends(50, "Succeeded", 0)
+		}, result: "jobs.survival", want: Fail, reason: "1 of 2 were killed: 50 % ran to their end; 2 are too few to lose one: 10000 are needed; 1 of 2 (50 %) ran to their end; killed by: 1 failed by itself"},
+		{name: "survival, as much as is promised", set: func(c *PodsLedger) { c.Survival = 50 }, make: func(b *book) {
+			b.longJob(2, "p", nil).ends(100, "Failed", 1)
+			b.longJob(3, "q", nil).ends(50, "Succeeded", 0)
+		}, result: "jobs.survival", want: Pass, reason: "1 of 2 (50 %)"},
+		{name: "survival of none", set: func(c *PodsLedger) { c.Survival = 50 }, make: func(b *book) { b.longJob(2, "p", nil) }, result: "jobs.survival", want: Inconclusive, reason: "no pod of a Job came to an end"},
+		{name: "work lost", set: func(c *PodsLedger) { c.WorkLost = 90 * time.Second }, make: func(b *book) { b.longJob(2, "p", nil).ends(100, "Failed", 1) }, result: "jobs.work-lost", want: Fail, reason: "97.0 s of work lost"},
+		{name: "work lost, about as much as is allowed", set: func(c *PodsLedger) { c.WorkLost = 97 * time.Second }, make: func(b *book) { b.longJob(2, "p", nil).ends(100, "Failed", 1) }, result: "jobs.work-lost", want: Inconclusive, reason: "too close to the budget"},
+		{name: "work lost, allowed", set: func(c *PodsLedger) { c.WorkLost = 2 * time.Minute }, make: func(b *book) { b.longJob(2, "p", nil).ends(100, "Failed", 1) }, result: "jobs.work-lost", want: Pass, reason: "97.0 s of work lost"},
 		{name: "crashed", make: func(b *book) { b.longJob(2, "p", nil).ends(50, "Failed", 137) }, result: "jobs.killed", want: Fail, reason: "1 pod of a Job"},
 		{name: "done though asked to go", make: func(b *book) {
 			l := b.longJob(2, "p", nil)
@@ -623,13 +780,13 @@ func TestPodsLedger(t *testing.T) {
 	b := newBook(600)
 	b.web(2)
 	k := &PodsLedger{Skip: []string{"jobs.killed"}}
-	if list := k.Check(b.h); len(list) != 4 {
+	if list := k.Check(b.h); len(list) != 5 {
 		t.Errorf("%d results, one was to be skipped", len(list))
 	}
-	if errs := (&PodsLedger{Skip: []string{"x"}, Restarts: -1, Recovery: -1}).Validate(); len(errs) != 4 {
+	if errs := (&PodsLedger{Skip: []string{"x"}, Restarts: -1, Recovery: -1, Survival: 101}).Validate(); len(errs) != 6 {
 		t.Errorf("%v", errs)
 	}
-	if errs := (&PodsLedger{Pending: 1, Skip: podPromises}).Validate(); len(errs) != 1 {
+	if errs := (&PodsLedger{Pending: 1, Terminating: 1, Skip: podPromises}).Validate(); len(errs) != 1 {
 		t.Errorf("%v", errs)
 	}
 }

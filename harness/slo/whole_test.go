@@ -101,7 +101,7 @@ func TestNothingPassesUnmeasured(t *testing.T) {
 		{"nodes", func(h *history.History) { h.Nodes = nil }, "writes.kept linearizable"},
 		{"CronJobs", func(h *history.History) { h.CronJobs = nil }, "cron.start-latency cron.missed cron.duplicate cron.unscheduled"},
 		{"Jobs", func(h *history.History) { h.Jobs = nil }, "cron.start-latency cron.missed cron.unscheduled cron.overlap"},
-		{"pods", func(h *history.History) { h.Pods = nil }, "cron.start-latency pods.unexplained pods.restarts pods.stuck-pending pods.below-budget jobs.killed"},
+		{"pods", func(h *history.History) { h.Pods = nil }, "cron.start-latency pods.unexplained pods.restarts pods.stuck-pending pods.stuck-terminating pods.below-budget jobs.killed"},
 		{"budgets", func(h *history.History) { h.Budgets = nil }, "pods.below-budget"},
 		{"audit", func(h *history.History) { h.Audits = nil }, "pods.unexplained"},
 		{"phases", func(h *history.History) { h.Phases = nil }, "pods.unexplained"},
@@ -125,7 +125,7 @@ func TestNothingPassesUnmeasured(t *testing.T) {
 	}
 	for source, needs := range map[string]string{
 		"sampler":    "api.read api.quorum-read api.write",
-		"watch/pods": "pods.unexplained pods.restarts pods.stuck-pending pods.below-budget jobs.killed",
+		"watch/pods": "pods.unexplained pods.restarts pods.stuck-pending pods.stuck-terminating pods.below-budget jobs.killed",
 		"watch/jobs": "cron.duplicate cron.unscheduled cron.overlap",
 	} {
 		b := whole()
