@@ -44,9 +44,21 @@ type Spec struct {
 	Version string
 	// ControlPlanes and Workers are counts of nodes.
 	ControlPlanes, Workers int
+	// Zones are dealt to the nodes of each role in turn (Zone), as the label
+	// topology.kubernetes.io/zone; none: no node has a zone.
+	Zones []string
 	// Replace puts patched module trees under test: module path to directory,
 	// as Go's own replace.
 	Replace map[string]string
+}
+
+// Zone is the zone of the nodes with an index among those of their role; empty
+// without zones.
+func Zone(zones []string, index int) string {
+	if len(zones) == 0 {
+		return ""
+	}
+	return zones[index%len(zones)]
 }
 
 // Say reports progress to the person who waits: one line, no newline.

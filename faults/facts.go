@@ -29,7 +29,7 @@ func FactsOf(ctx context.Context, c clusters.Cluster, cli kubernetes.Interface, 
 		}
 		f.Leader = leader
 	}
-	if len(t.Labels) > 0 {
+	if len(t.Labels) > 0 || t.Zone != "" {
 		list, err := cli.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return f, fmt.Errorf("labels of nodes: %w", err)

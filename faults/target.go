@@ -8,6 +8,8 @@ import (
 	"sort"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"gameday/clusters"
 )
 
@@ -22,6 +24,9 @@ type Target struct {
 	Role string `json:"role,omitempty" yaml:"role,omitempty"`
 	// Labels narrows Pick to nodes that carry all these Kubernetes labels.
 	Labels map[string]string `json:"labels,omitempty" yaml:"labels,omitempty"`
+	// Zone narrows Pick to the nodes of a zone, by the label
+	// topology.kubernetes.io/zone.
+	Zone string `json:"zone,omitempty" yaml:"zone,omitempty"`
 	// Except are places left out of Pick.
 	Except []string `json:"except,omitempty" yaml:"except,omitempty"`
 }
@@ -70,6 +75,9 @@ func (t Target) String() string {
 		sort.Strings(keys)
 		s += " with " + strings.Join(keys, ",")
 	}
+	if t.Zone != "" {
+		s += " in zone " + t.Zone
+	}
 	if len(t.Except) > 0 {
 		s += " except " + strings.Join(t.Except, ", ")
 	}
@@ -85,6 +93,7 @@ func (t Target) Resolve(k Kind, nodes []clusters.Node, f Facts, rng *rand.Rand) 
 		case !slices.Contains(k.Roles, n.Role()),
 			t.Role != "" && string(n.Role()) != t.Role,
 			slices.Contains(t.Except, clusters.Place(n)),
+			t.Zone != "" && f.Labels[n.Name()][corev1.LabelTopologyZone] != t.Zone,
 			!hasLabels(f.Labels[n.Name()], t.Labels):
 			continue
 		}

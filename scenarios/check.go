@@ -11,6 +11,7 @@ import (
 
 	"github.com/robfig/cron/v3"
 	"golang.org/x/mod/semver"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"gameday/clusters"
 	"gameday/clusters/upgrade"
@@ -113,6 +114,17 @@ func (c *check) cluster() {
 		c.within("cluster.controlPlanes", k.ControlPlanes, 1, maxControlPlanes)
 	}
 	c.within("cluster.workers", k.Workers, 0, maxWorkers)
+	for i, zone := range k.Zones {
+		at := fmt.Sprintf("cluster.zones[%d]", i)
+		if c.required(at, zone) {
+			for _, why := range validation.IsValidLabelValue(zone) {
+				c.wrong(at, "", "%q is no value of a label: %s", zone, why)
+			}
+		}
+		if slices.Contains(k.Zones[:i], zone) {
+			c.wrong(at, "remove one", "%q is given twice", zone)
+		}
+	}
 }
 
 func (c *check) workload() {
@@ -364,12 +376,19 @@ func (c *check) target(path string, t faults.Target, k *faults.Kind) {
 		}
 	}
 	if t.Pick == "" {
-		if t.Role != "" || len(t.Labels) > 0 || len(t.Except) > 0 {
-			c.wrong(path, "", "role, labels and except narrow pick, which is not given")
+		if t.Role != "" || len(t.Labels) > 0 || t.Zone != "" || len(t.Except) > 0 {
+			c.wrong(path, "", "role, labels, zone and except narrow pick, which is not given")
 		}
 		return
 	}
 	c.oneOf(path+".pick", t.Pick, faults.Picks()...)
+	switch zones := c.s.Cluster.Zones; {
+	case t.Zone == "" || slices.Contains(zones, t.Zone):
+	case len(zones) == 0:
+		c.wrong(path+".zone", "give cluster.zones: [...]", "the cluster has no zones")
+	default:
+		c.wrong(path+".zone", "", "there is no zone %q%s", t.Zone, suggest(t.Zone, zones))
+	}
 	if t.Role != "" {
 		c.oneOf(path+".role", t.Role, names(roles, func(r clusters.Role) string { return string(r) })...)
 	}

@@ -94,6 +94,9 @@ type Cluster struct {
 	ControlPlanes int `yaml:"controlPlanes"`
 	// Workers is their number, 0 to 20.
 	Workers int `yaml:"workers"`
+	// Zones by their names, dealt to the nodes of each role in turn: with [a, b]
+	// worker[0] is in a, worker[1] in b, worker[2] in a. Default none.
+	Zones []string `yaml:"zones,omitempty"`
 }
 
 // Workload is what runs in the cluster and must survive.

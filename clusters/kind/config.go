@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"golang.org/x/mod/semver"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/kind/pkg/apis/config/v1alpha4"
 	"sigs.k8s.io/yaml"
 
@@ -48,7 +49,13 @@ type shape struct {
 
 // config is the configuration for kind, as YAML.
 func config(spec clusters.Spec, s shape) ([]byte, error) {
-	labels := map[string]string{clusters.LabelRun: spec.Run}
+	labels := func(index int) map[string]string {
+		out := map[string]string{clusters.LabelRun: spec.Run}
+		if zone := clusters.Zone(spec.Zones, index); zone != "" {
+			out[corev1.LabelTopologyZone] = zone
+		}
+		return out
+	}
 	c := v1alpha4.Cluster{
 		TypeMeta: v1alpha4.TypeMeta{APIVersion: "kind.x-k8s.io/v1alpha4", Kind: "Cluster"},
 		Name:     spec.Name,
@@ -60,14 +67,14 @@ func config(spec clusters.Spec, s shape) ([]byte, error) {
 		},
 	}
 	for i := range spec.ControlPlanes {
-		n := v1alpha4.Node{Role: v1alpha4.ControlPlaneRole, Image: s.image, Labels: labels}
+		n := v1alpha4.Node{Role: v1alpha4.ControlPlaneRole, Image: s.image, Labels: labels(i)}
 		if i < len(s.disks) {
 			n.ExtraMounts = []v1alpha4.Mount{{HostPath: s.disks[i], ContainerPath: etcdFolder}}
 		}
 		c.Nodes = append(c.Nodes, n)
 	}
-	for range spec.Workers {
-		c.Nodes = append(c.Nodes, v1alpha4.Node{Role: v1alpha4.WorkerRole, Image: s.image, Labels: labels})
+	for i := range spec.Workers {
+		c.Nodes = append(c.Nodes, v1alpha4.Node{Role: v1alpha4.WorkerRole, Image: s.image, Labels: labels(i)})
 	}
 
 	merge, add, err := kubeadmPatches(spec.Version)

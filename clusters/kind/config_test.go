@@ -17,6 +17,8 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func TestConfig(t *testing.T) {
 	ha := clusters.Spec{Name: "gd", Run: "r1", Version: "v1.36.1", ControlPlanes: 3, Workers: 2}
 	with := func(version string) clusters.Spec { s := ha; s.Version = version; return s }
+	zoned := ha
+	zoned.Zones = []string{"a", "b"}
 	for _, c := range []struct {
 		name  string
 		spec  clusters.Spec
@@ -31,6 +33,7 @@ func TestConfig(t *testing.T) {
 		{"built-restricted-v2", ha, shape{image: "img", cgroupV2: true}},
 		{"built-restricted-v1", ha, shape{image: "img"}},
 		{"disks", ha, shape{image: "img", kindnetd: true, cgroupV2: true, sysResource: true, disks: []string{"/d/0/mount/etcd", "/d/1/mount/etcd", "/d/2/mount/etcd"}}},
+		{"zones", zoned, shape{image: "img", kindnetd: true, cgroupV2: true, sysResource: true}},
 		{"kubeadm-v1beta3", with("v1.35.4"), shape{image: "img", cgroupV2: true, sysResource: true}},
 		{"kubelet-before-failCgroupV1", with("v1.30.4"), shape{image: "img", sysResource: true}},
 	} {

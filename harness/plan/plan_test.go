@@ -50,6 +50,7 @@ func phase(role string, i int, p string) string {
 
 func TestBudget(t *testing.T) {
 	upgraded := head(3, 2, true, "")
+	zoned := strings.Replace(head(3, 2, false, ""), "workers: 2}", "workers: 2, zones: [a, b]}", 1)
 	for _, tc := range []struct {
 		name, head, faults string
 		want               []string // of the error; none: accepted
@@ -143,6 +144,8 @@ func TestBudget(t *testing.T) {
 		{"a majority", head(5, 0, false, ""), fault("a", "etcd.stop", "pick: majority", "phase: run", "for: 3s"), []string{"3 of 5 etcd members"}},
 		{"a minority by label", head(5, 0, false, ""), fault("a", "etcd.stop", "pick: minority, labels: {zone: a}", "phase: run", "for: 3s"), nil},
 		{"all by label may be all", head(5, 0, false, ""), fault("a", "etcd.stop", "pick: all, labels: {zone: a}", "phase: run", "for: 3s"), []string{"5 of 5 etcd members"}},
+		{"all of a zone are known", zoned, fault("a", "etcd.stop", "pick: all, zone: b", "phase: run", "for: 3s"), nil},
+		{"a zone with the majority", zoned, fault("a", "etcd.stop", "pick: all, zone: a", "phase: run", "for: 3s"), []string{"2 of 3 etcd members may be away at once, 1 may be: a on control-plane[0], control-plane[2]"}},
 		{"nobody", head(2, 0, false, ""), fault("a", "etcd.stop", "pick: minority", "phase: run", "for: 3s"),
 			[]string{"s.yaml:9: faults.a: etcd.stop on minority: the target matches no node; the cluster has 2 control planes and 0 workers"}},
 		{"no follower", head(1, 0, false, ""), fault("a", "disk.slow", "pick: follower", "phase: run", "for: 3s"), []string{"has no follower"}},

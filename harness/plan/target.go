@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"gameday/clusters"
 	"gameday/faults"
 	"gameday/scenarios"
@@ -32,6 +34,15 @@ func positions(s *scenarios.Scenario) []clusters.Node {
 		out = append(out, position{clusters.LoadBalancer, 0})
 	}
 	return out
+}
+
+// zones are what is known of the nodes' labels beforehand.
+func zones(s *scenarios.Scenario) faults.Facts {
+	f := faults.Facts{Labels: map[string]map[string]string{}}
+	for _, p := range s.Places() {
+		f.Labels[clusters.Place(position{p.Role, p.Index})] = map[string]string{corev1.LabelTopologyZone: clusters.Zone(s.Cluster.Zones, p.Index)}
+	}
+	return f
 }
 
 // who is hit, as far as it is known before the cluster exists.
@@ -63,7 +74,7 @@ func resolve(s *scenarios.Scenario, f *scenarios.Fault, k faults.Kind, seed uint
 	nodes, t := positions(s), f.Target
 	open := len(t.Labels) > 0 || t.Pick == faults.PickLeader || t.Pick == faults.PickFollower
 	if !open || len(t.Nodes) > 0 {
-		hit, err := t.Resolve(k, nodes, faults.Facts{}, Rand(seed, faultID(f.ID)))
+		hit, err := t.Resolve(k, nodes, zones(s), Rand(seed, faultID(f.ID)))
 		if err != nil {
 			return who{}, err
 		}
@@ -74,11 +85,11 @@ func resolve(s *scenarios.Scenario, f *scenarios.Fault, k faults.Kind, seed uint
 		return w, nil
 	}
 	// All that the run may choose from, so that the worst is counted.
-	all := faults.Target{Pick: faults.PickAll, Role: t.Role, Except: t.Except}
+	all := faults.Target{Pick: faults.PickAll, Role: t.Role, Zone: t.Zone, Except: t.Except}
 	if t.Pick == faults.PickLeader || t.Pick == faults.PickFollower {
 		all.Role = string(clusters.ControlPlane)
 	}
-	pool, err := all.Resolve(k, nodes, faults.Facts{}, Rand(seed, faultID(f.ID)))
+	pool, err := all.Resolve(k, nodes, zones(s), Rand(seed, faultID(f.ID)))
 	if err != nil {
 		return who{}, err
 	}

@@ -148,7 +148,7 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 	}
 	if err := provider.Check(ctx, clusters.Spec{
 		Name: cfg.cluster(), Run: id, Version: s.Cluster.Version,
-		ControlPlanes: s.Cluster.ControlPlanes, Workers: s.Cluster.Workers,
+		ControlPlanes: s.Cluster.ControlPlanes, Workers: s.Cluster.Workers, Zones: s.Cluster.Zones,
 	}); err != nil {
 		if ctx.Err() != nil {
 			return cfg, context.Cause(ctx)

@@ -198,7 +198,7 @@ func (r *runner) create(ctx context.Context) error {
 	}
 	cluster, err := r.cfg.Provider.Create(ctx, clusters.Spec{
 		Name: r.cfg.cluster(), Run: r.cfg.ID, Version: c.Version,
-		ControlPlanes: c.ControlPlanes, Workers: c.Workers, Replace: r.cfg.Replace,
+		ControlPlanes: c.ControlPlanes, Workers: c.Workers, Zones: c.Zones, Replace: r.cfg.Replace,
 	}, r.say)
 	if err != nil {
 		return err
