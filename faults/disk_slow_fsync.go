@@ -56,8 +56,10 @@ const (
 	// seen when they differ.
 	fsyncLook   = 50 * time.Millisecond
 	jitterCalls = 12
-	// tolerance is by how much the mean may miss what was asked for.
-	tolerance = 0.05
+	// fsyncUnder and fsyncOver are by how much the mean may miss what was asked for. The disk's
+	// own time, tens of milliseconds when the machine is busy, comes on top of the
+	// delay: that takes nothing from the fault. The figures say how near it came.
+	fsyncUnder, fsyncOver = 0.03, 0.5
 )
 
 // SlowFsync is the fault disk.slow-fsync.
@@ -324,7 +326,8 @@ func (m fsyncMean) miss() float64 { return abs(m.mean-m.asked) / m.asked }
 // asAsked says whether they took as long as was asked, and differed if they should.
 func (m fsyncMean) asAsked(jitter float64) bool {
 	// The last one may have no counterpart, see slowfsync.Shape.
-	if abs(m.mean-m.asked) > tolerance*m.asked+jitter/float64(m.calls) {
+	odd := jitter / float64(m.calls)
+	if m.mean < (1-fsyncUnder)*m.asked-odd || m.mean > (1+fsyncOver)*m.asked+odd {
 		return false
 	}
 	return jitter == 0 || m.most-m.least >= jitter/4

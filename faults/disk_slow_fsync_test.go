@@ -105,10 +105,11 @@ func TestAsAsked(t *testing.T) {
 		want   bool
 	}{
 		{fsyncMean{calls: 3, mean: 0.5, asked: 0.5}, 0, true},
-		{fsyncMean{calls: 3, mean: 0.53, asked: 0.5}, 0, false},
-		{fsyncMean{calls: 3, mean: 0.47, asked: 0.5}, 0, false},
-		{fsyncMean{calls: 8, mean: 0.53, asked: 0.5, least: 0.4, most: 0.6}, 0.1, true},
-		{fsyncMean{calls: 8, mean: 0.55, asked: 0.5, least: 0.4, most: 0.6}, 0.1, false},
+		{fsyncMean{calls: 3, mean: 0.536, asked: 0.5}, 0, true}, // on a busy disk
+		{fsyncMean{calls: 3, mean: 0.76, asked: 0.5}, 0, false},
+		{fsyncMean{calls: 3, mean: 0.484, asked: 0.5}, 0, false},
+		{fsyncMean{calls: 8, mean: 0.476, asked: 0.5, least: 0.4, most: 0.6}, 0.1, true},
+		{fsyncMean{calls: 8, mean: 0.47, asked: 0.5, least: 0.4, most: 0.6}, 0.1, false},
 		{fsyncMean{calls: 8, mean: 0.5, asked: 0.5, least: 0.499, most: 0.501}, 0.1, false},
 	} {
 		if got := c.m.asAsked(c.jitter); got != c.want {

@@ -43,7 +43,7 @@ var _ = Describe("A scenario", Label("kind", "scenario"), Serial, Ordered, func(
 		res, err = run.Run(ctx, cfg)
 		Expect(err).NotTo(HaveOccurred())
 		AddReportEntry("report", filepath.Join(res.Dir, "report.html"))
-		Expect(res.Document.ExitCode).To(Equal(slo.ExitPass), res.Document.Reason)
+		Expect(res.Document.ExitCode).To(Equal(slo.ExitPass), "%s", res.Document.Reason)
 	}, SpecTimeout(40*time.Minute))
 
 	It("leaves the whole record", func(SpecContext) {
