@@ -21,30 +21,32 @@ type Event struct {
 	// run began. Lines are written in Seq order; At may step back a little.
 	At time.Duration `json:"at"`
 
-	Run       *Run       `json:"run,omitempty"`
-	Stage     *Stage     `json:"stage,omitempty"`
-	Node      *Node      `json:"node,omitempty"`
-	Phase     *Phase     `json:"phase,omitempty"`
-	Injection *Injection `json:"injection,omitempty"`
-	Series    *Series    `json:"series,omitempty"`
-	Sample    *Sample    `json:"sample,omitempty"`
-	Watch     *Watch     `json:"watch,omitempty"`
-	Write     *Write     `json:"write,omitempty"`
-	Kept      *Kept      `json:"kept,omitempty"`
-	Pod       *Pod       `json:"pod,omitempty"`
-	Job       *Job       `json:"job,omitempty"`
-	CronJob   *CronJob   `json:"cronJob,omitempty"`
-	Budget    *Budget    `json:"budget,omitempty"`
-	Audit     *Audit     `json:"audit,omitempty"`
-	Etcd      *Etcd      `json:"etcd,omitempty"`
-	Operation *Operation `json:"operation,omitempty"`
-	Changes   *Changes   `json:"changes,omitempty"`
-	EtcdStats *EtcdStats `json:"etcdStats,omitempty"`
-	Gap       *Gap       `json:"gap,omitempty"`
-	Finding   *Finding   `json:"finding,omitempty"`
-	Usage     *Usage     `json:"usage,omitempty"`
-	SelfCheck *SelfCheck `json:"selfCheck,omitempty"`
-	End       *End       `json:"end,omitempty"`
+	Run       *Run         `json:"run,omitempty"`
+	Stage     *Stage       `json:"stage,omitempty"`
+	Node      *Node        `json:"node,omitempty"`
+	Phase     *Phase       `json:"phase,omitempty"`
+	Injection *Injection   `json:"injection,omitempty"`
+	Series    *Series      `json:"series,omitempty"`
+	Sample    *Sample      `json:"sample,omitempty"`
+	Watch     *Watch       `json:"watch,omitempty"`
+	Write     *Write       `json:"write,omitempty"`
+	Kept      *Kept        `json:"kept,omitempty"`
+	Pod       *Pod         `json:"pod,omitempty"`
+	Job       *Job         `json:"job,omitempty"`
+	CronJob   *CronJob     `json:"cronJob,omitempty"`
+	Budget    *Budget      `json:"budget,omitempty"`
+	Audit     *Audit       `json:"audit,omitempty"`
+	Etcd      *Etcd        `json:"etcd,omitempty"`
+	Operation *Operation   `json:"operation,omitempty"`
+	Changes   *Changes     `json:"changes,omitempty"`
+	EtcdStats *EtcdStats   `json:"etcdStats,omitempty"`
+	Gap       *Gap         `json:"gap,omitempty"`
+	Finding   *Finding     `json:"finding,omitempty"`
+	Usage     *Usage       `json:"usage,omitempty"`
+	SelfCheck *SelfCheck   `json:"selfCheck,omitempty"`
+	Source    *AlertSource `json:"alertSource,omitempty"`
+	Alert     *Alert       `json:"alert,omitempty"`
+	End       *End         `json:"end,omitempty"`
 }
 
 // Run is the first event.
@@ -386,7 +388,8 @@ type Change struct {
 // Gap says that a source has no data for a while: whoever needs it there is
 // inconclusive.
 type Gap struct {
-	// Source: watch/pods, watch/jobs, audit/NODE, sampler, etcd/NODE, watch/changes.
+	// Source: watch/pods, watch/jobs, audit/NODE, sampler, etcd/NODE, watch/changes,
+	// alerts.
 	Source string        `json:"source"`
 	From   time.Duration `json:"from"`
 	To     time.Duration `json:"to"`
@@ -445,6 +448,43 @@ type SelfTrial struct {
 	Cause   string `json:"cause,omitempty"`
 	Verdict string `json:"verdict"`
 	Reason  string `json:"reason,omitempty"`
+}
+
+// AlertSource is what alerts are asked of, each time that what it says of itself
+// changed, and once more when the asking ended.
+type AlertSource struct {
+	// Kind: prometheus or alertmanager.
+	Kind string `json:"kind"`
+	// Rules with the names that a promise is about, as Prometheus has them; an
+	// Alertmanager knows no rules.
+	Rules []AlertRule `json:"rules,omitempty"`
+	// Polls that were answered so far.
+	Polls int `json:"polls,omitempty"`
+	// Ended: nothing was asked any more.
+	Ended bool `json:"ended,omitempty"`
+}
+
+// AlertRule is a rule by which Prometheus fires an alert.
+type AlertRule struct {
+	Name string `json:"name"`
+	// Health: ok, err (it could not be evaluated) or unknown (not yet evaluated).
+	Health string `json:"health"`
+	Err    string `json:"err,omitempty"`
+}
+
+// Alert is the state of one instance of an alert, each time it changed. Event.At
+// is when the answer came that said so first.
+type Alert struct {
+	Name string `json:"name"`
+	// Labels that tell it from other instances, without its name.
+	Labels map[string]string `json:"labels,omitempty"`
+	// State: pending, firing, suppressed (silenced or inhibited) or inactive.
+	State string `json:"state"`
+	// After is when the answer before was asked for: it changed between that and
+	// At. 0: there was none, it may have been so for ever.
+	After time.Duration `json:"after,omitempty"`
+	// Since is when it became so by the source's own clock, if it says.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // End is the last event of a run that came to its end.

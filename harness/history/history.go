@@ -45,6 +45,8 @@ type History struct {
 	Findings   []Timed[Finding]
 	Usage      []Timed[Usage]
 	SelfChecks []Timed[SelfCheck]
+	Sources    []Timed[AlertSource]
+	Alerts     []Timed[Alert]
 	// End is nil if the run did not come to its end (the harness died).
 	End *Timed[End]
 	// Last is the latest time in the record.
@@ -159,6 +161,10 @@ func (h *History) add(e Event) {
 		put(&h.Usage, e, e.Usage)
 	case e.SelfCheck != nil:
 		put(&h.SelfChecks, e, e.SelfCheck)
+	case e.Source != nil:
+		put(&h.Sources, e, e.Source)
+	case e.Alert != nil:
+		put(&h.Alerts, e, e.Alert)
 	case e.End != nil:
 		h.End = &Timed[End]{e.At, e.Seq, *e.End}
 	}

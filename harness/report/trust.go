@@ -19,6 +19,9 @@ type fact struct{ What, Value string }
 func trust(h *history.History, d slo.Document) []fact {
 	out := []fact{{"record complete", ended(h)}, {"self-check of the samplers", checked(d)}}
 	out = append(out, sampled(h)...)
+	if len(h.Sources) > 0 {
+		out = append(out, fact{"alerts", alerts(h)})
+	}
 	out = append(out,
 		fact{"gaps in the record", gaps(h)},
 		fact{"acknowledged writes", writes(h)},
@@ -102,6 +105,16 @@ func sampled(h *history.History) []fact {
 		{"sampler lateness", fmt.Sprintf("worst %s; %s started more than %s after they were due and are left out", short(worst), per(late), short(lateBound))},
 		{"samples not sent", per(unsent) + ": too many were waiting for an answer"},
 	}
+}
+
+// alerts says how well they were asked for.
+func alerts(h *history.History) string {
+	last := h.Sources[len(h.Sources)-1].V
+	text := fmt.Sprintf("%d answers of %s, %d changes of state", last.Polls, last.Kind, len(h.Alerts))
+	if !last.Ended {
+		text += "; until when is not known"
+	}
+	return text
 }
 
 func gaps(h *history.History) string {

@@ -258,7 +258,7 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 			promises = append(promises, p.Name)
 		}
 		if r.samplers, err = sample.Start(ctx, sample.Config{
-			Cluster: r.cluster, Run: r.cfg.ID, Namespace: r.workload.Namespace, Promises: promises, Record: r.rec,
+			Cluster: r.cluster, Run: r.cfg.ID, Namespace: r.workload.Namespace, Promises: promises, Alerts: alertsOf(r.scenario.SLOs), Record: r.rec,
 		}); err != nil {
 			r.workload.Stop()
 			return "", fmt.Errorf("start the samplers: %w", err)

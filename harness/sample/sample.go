@@ -45,7 +45,9 @@ type Config struct {
 	// Promises are the names of the SLOs that will be judged: what costs
 	// something is sampled only for those that need it.
 	Promises []string
-	Record   *history.Recorder
+	// Alerts to ask for, if a promise is about them.
+	Alerts *AlertsConfig
+	Record *history.Recorder
 }
 
 // serves says whether one of the SLOs is to be judged.
@@ -151,6 +153,10 @@ func (s *Samplers) start(ctx context.Context, probers []*prober) {
 	}
 	s.watching.Go(func() { s.objects.run(watches) })
 	s.watching.Go(func() { s.members.run(watches) })
+	if s.cfg.Alerts != nil {
+		polling := newAlerts(*s.cfg.Alerts, s.cfg.Record)
+		s.probing.Go(func() { polling.run(schedule) })
+	}
 	if s.shared != nil {
 		s.probing.Go(func() { s.shared.run(schedule, requests) })
 	}

@@ -17,6 +17,12 @@ package slo
 func Catalogue() []Kind {
 	return []Kind{
 		{
+			Name:   "alerts",
+			Doc:    "the monitoring notices what is broken, and nothing else: each alert of must fires within its time after its fault was proven, none of mustNot fires (alerts.must, alerts.must-not); asked of a Prometheus or an Alertmanager at url",
+			Source: "yours: scrape interval + evaluation interval (both 1 min by default: https://prometheus.io/docs/prometheus/latest/configuration/configuration/) + the rule's `for`",
+			New:    newAlerts,
+		},
+		{
 			Name:   "api.availability",
 			Doc:    "the API answers reads, quorum reads, writes and watches: longest outage, p99, no event left out (api.read, api.quorum-read, api.write, api.watch, api.watch-missed); during: [{phases: [upgrade/*/etcd], after, longest, pinned, watch}] allows some phases more",
 			Source: "one fault at a time: an apiserver or the etcd leader killed costs <= 5 s behind a health-checked load balancer (etcd election 1-2 s); watches <= 60 s (HTTP/2 health check 45 s + back-off)",
