@@ -19,6 +19,8 @@ import (
 type decoder struct {
 	file     string
 	problems []Problem
+	// start is how the file must begin, one what may be in it once: for messages.
+	start, one string
 	// decoded is how many of them were there when all was decoded.
 	decoded int
 	// at is the node of each field that the file gives, by path.

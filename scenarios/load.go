@@ -24,7 +24,7 @@ const maxSize = 1 << 20
 // file names the data in messages. An error is an *Invalid that lists every
 // problem.
 func Load(data []byte, file string, known Known) (*Scenario, error) {
-	d := &decoder{file: file, at: map[string]*yaml.Node{}}
+	d := &decoder{file: file, at: map[string]*yaml.Node{}, start: "apiVersion: " + APIVersion, one: "one scenario a file"}
 	s := &Scenario{File: file, MaxUnavailable: 1, Steady: defaultSteady, Converge: defaultConverge}
 	root := d.document(data)
 	if root == nil {
@@ -59,6 +59,20 @@ func Load(data []byte, file string, known Known) (*Scenario, error) {
 	return s, nil
 }
 
+// Decode reads a YAML file that is no scenario as strictly as one: into v, a
+// pointer to a struct that holds the defaults. start is how such a file begins.
+// check looks at what was decoded and reports what is wrong with a field, and
+// what mends it. An error is an *Invalid that lists every problem.
+func Decode(data []byte, file, start string, v any, check func(wrong func(field, mend, format string, args ...any))) error {
+	d := &decoder{file: file, at: map[string]*yaml.Node{}, start: start, one: "one document a file"}
+	if root := d.document(data); root != nil {
+		d.value(root, reflect.ValueOf(v).Elem(), "")
+		d.decoded = len(d.problems)
+		check(d.wrong)
+	}
+	return invalid(d.problems)
+}
+
 // document parses the file, which holds exactly one document.
 func (d *decoder) document(data []byte) *yaml.Node {
 	if len(data) > maxSize {
@@ -69,7 +83,7 @@ func (d *decoder) document(data []byte) *yaml.Node {
 	var doc, more yaml.Node
 	switch err := dec.Decode(&doc); {
 	case errors.Is(err, io.EOF):
-		d.problem(nil, "", "start with: apiVersion: "+APIVersion, "the file is empty")
+		d.problem(nil, "", "start with: "+d.start, "the file is empty")
 		return nil
 	case err != nil:
 		d.syntax(err)
@@ -77,14 +91,14 @@ func (d *decoder) document(data []byte) *yaml.Node {
 	}
 	switch err := dec.Decode(&more); {
 	case err == nil:
-		d.problem(&more, "", "one scenario a file", "a second document begins here")
+		d.problem(&more, "", d.one, "a second document begins here")
 		return nil
 	case !errors.Is(err, io.EOF):
 		d.syntax(err)
 		return nil
 	}
 	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
-		d.problem(&doc, "", "start with: apiVersion: "+APIVersion, "the file must hold a mapping (field: value)")
+		d.problem(&doc, "", "start with: "+d.start, "the file must hold a mapping (field: value)")
 		return nil
 	}
 	return doc.Content[0]
