@@ -50,11 +50,7 @@ type EtcdPartition struct {
 	// another one), all (each target from each other one).
 	Shape string `yaml:"shape" json:"shape"`
 
-	mu       sync.Mutex
-	cut      *cut.Cut
-	deadline time.Time
-	stop     context.CancelFunc
-	done     chan struct{}
+	cut heldCut
 }
 
 var etcdShapes = []string{"isolate", "split", "bridge", "ring", "all"}
@@ -140,34 +136,13 @@ func (f *EtcdPartition) Inject(ctx context.Context, env Env) error {
 	for _, d := range directions {
 		pairs = append(pairs, cut.Pair{Src: links[d.from].MAC, Dst: links[d.to].MAC})
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.cut == nil {
-		if f.cut, err = cut.OpenPort(env.Tag, first.BridgeNetNS, uint16(port)); err != nil {
-			f.cut = nil
-			return err
-		}
-		f.deadline = time.Now().Add(env.MaxHold)
-		keep, stop := context.WithDeadline(context.WithoutCancel(ctx), f.deadline)
-		f.stop, f.done = stop, make(chan struct{})
-		go refresh(keep, f.cut.Refresh, f.deadline, f.done, env.Log)
-	}
-	return f.cut.Set(pairs, life(f.deadline))
+	return f.cut.set(ctx, env,
+		func() (*cut.Cut, error) { return cut.OpenPort(env.Tag, first.BridgeNetNS, uint16(port)) },
+		func(c *cut.Cut, ttl time.Duration) error { return c.Set(pairs, ttl) })
 }
 
-// Heal is as that of network.partition.
-func (f *EtcdPartition) Heal(ctx context.Context, env Env) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.cut != nil {
-		f.stop()
-		<-f.done
-		err := f.cut.Close()
-		f.cut = nil
-		return err
-	}
-	return sweepCuts(ctx, env)
-}
+// Heal implements Fault.
+func (f *EtcdPartition) Heal(ctx context.Context, env Env) error { return f.cut.heal(ctx, env) }
 
 // Prove connects from inside each member's node to each other one's peer port, asks what
 // each says of itself, and connects to a port beside it.

@@ -40,11 +40,8 @@ var networkHalfOpen = Kind{
 
 // HalfOpen is the fault network.half-open. It has no parameters.
 type HalfOpen struct {
-	mu       sync.Mutex
-	cut      *cut.Cut
-	deadline time.Time
-	stop     context.CancelFunc
-	done     chan struct{}
+	cut heldCut
+	mu  sync.Mutex
 	// bitten are the nodes of which a connection was seen to send in vain.
 	bitten map[string]bool
 }
@@ -96,35 +93,13 @@ func (f *HalfOpen) Inject(ctx context.Context, env Env) error {
 	for _, n := range env.Targets {
 		all = append(all, notes[n.Name()]...)
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.cut == nil {
-		var err error
-		if f.cut, err = cut.OpenConnections(env.Tag, bridge); err != nil {
-			f.cut = nil
-			return err
-		}
-		f.deadline = time.Now().Add(env.MaxHold)
-		keep, stop := context.WithDeadline(context.WithoutCancel(ctx), f.deadline)
-		f.stop, f.done = stop, make(chan struct{})
-		go refresh(keep, f.cut.Refresh, f.deadline, f.done, env.Log)
-	}
-	return f.cut.SetConnections(all, life(f.deadline))
+	return f.cut.set(ctx, env,
+		func() (*cut.Cut, error) { return cut.OpenConnections(env.Tag, bridge) },
+		func(c *cut.Cut, ttl time.Duration) error { return c.SetConnections(all, ttl) })
 }
 
-// Heal is as that of network.partition. Connections that live still go on.
-func (f *HalfOpen) Heal(ctx context.Context, env Env) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.cut != nil {
-		f.stop()
-		<-f.done
-		err := f.cut.Close()
-		f.cut = nil
-		return err
-	}
-	return sweepCuts(ctx, env)
-}
+// Heal implements Fault. Connections that live still go on.
+func (f *HalfOpen) Heal(ctx context.Context, env Env) error { return f.cut.heal(ctx, env) }
 
 // socket is a line of /proc/net/tcp.
 type socket struct {
@@ -204,9 +179,7 @@ func (f *HalfOpen) Prove(ctx context.Context, env Env) (Effect, error) {
 	if _, err := env.Notes.Load(&notes); err != nil {
 		return Effect{}, err
 	}
-	f.mu.Lock()
-	holds := f.cut != nil
-	f.mu.Unlock()
+	holds := f.cut.held()
 	e, err := lookAt(ctx, env.Targets, func(ctx context.Context, n clusters.Node) (seen, error) {
 		own, err := link(ctx, n)
 		if err != nil {

@@ -3,7 +3,6 @@ package faults
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -62,11 +61,7 @@ type Partition struct {
 	// (what is sent to them is lost).
 	Direction string `yaml:"direction" json:"direction"`
 
-	mu       sync.Mutex
-	cut      *cut.Cut
-	deadline time.Time
-	stop     context.CancelFunc
-	done     chan struct{}
+	cut heldCut
 }
 
 // Validate implements Validator.
@@ -122,61 +117,13 @@ func (f *Partition) Inject(ctx context.Context, env Env) error {
 	if err != nil {
 		return err
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.cut == nil {
-		if f.cut, err = cut.Open(env.Tag, bridge); err != nil {
-			f.cut = nil
-			return err
-		}
-		f.deadline = time.Now().Add(env.MaxHold)
-		keep, stop := context.WithDeadline(context.WithoutCancel(ctx), f.deadline)
-		f.stop, f.done = stop, make(chan struct{})
-		go refresh(keep, f.cut.Refresh, f.deadline, f.done, env.Log)
-	}
-	return f.cut.Set(pairs, life(f.deadline))
+	return f.cut.set(ctx, env,
+		func() (*cut.Cut, error) { return cut.Open(env.Tag, bridge) },
+		func(c *cut.Cut, ttl time.Duration) error { return c.Set(pairs, ttl) })
 }
 
-// Heal in another process has nothing to do where the kernel knows the owner of
-// the table: it went with that one. If that one only hangs its pairs expire, and
-// the proof waits for that. Elsewhere (Linux before 5.12) it removes the table.
-func (f *Partition) Heal(ctx context.Context, env Env) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.cut != nil {
-		f.stop()
-		<-f.done
-		err := f.cut.Close()
-		f.cut = nil
-		return err
-	}
-	return sweepCuts(ctx, env)
-}
-
-// sweepCuts removes what no living process owns.
-func sweepCuts(ctx context.Context, env Env) error {
-	var errs []error
-	swept := map[string]bool{}
-	for _, n := range env.Targets {
-		l, err := link(ctx, n)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if swept[l.BridgeNetNS] {
-			continue
-		}
-		swept[l.BridgeNetNS] = true
-		left, err := cut.Sweep(l.BridgeNetNS, env.Tag)
-		for _, t := range left {
-			if t.Held {
-				env.Log("the table bridge %s belongs to a living process; its pairs expire within %s", t.Table, cutTTL)
-			}
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
+// Heal implements Fault.
+func (f *Partition) Heal(ctx context.Context, env Env) error { return f.cut.heal(ctx, env) }
 
 // Prove looks from inside the targets who answers.
 func (f *Partition) Prove(ctx context.Context, env Env) (Effect, error) {
