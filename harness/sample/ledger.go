@@ -28,9 +28,12 @@ func newLedger(record *history.Recorder, namespace string) *ledger {
 	return &ledger{record: record, namespace: namespace, acked: map[string]ack{}}
 }
 
-// prefix of the canaries in etcd: kube-apiserver's default --etcd-prefix and
-// the path of core/v1 ConfigMaps below it.
-func (l *ledger) prefix() string { return "/registry/configmaps/" + l.namespace + "/" }
+// prefix of the canaries in etcd.
+func (l *ledger) prefix() string { return configMaps(l.namespace) }
+
+// configMaps is where those of a namespace are in etcd: kube-apiserver's default
+// --etcd-prefix and the path of core/v1 ConfigMaps below it.
+func configMaps(namespace string) string { return "/registry/configmaps/" + namespace + "/" }
 
 // key is the registry path of a canary.
 func (l *ledger) key(name string) string { return l.prefix() + name }

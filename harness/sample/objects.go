@@ -56,7 +56,7 @@ func newObjects(ctx context.Context, cfg Config) (*objects, error) {
 		places[n.Name()] = clusters.Place(n)
 	}
 	ns := cfg.Namespace
-	return &objects{cli: cli, tracks: []tracker{
+	o := &objects{cli: cli, tracks: []tracker{
 		&track[history.Pod]{
 			cli: cli, record: cfg.Record, source: "watch/pods", prefix: "/registry/pods/" + ns + "/",
 			decode: decodePod,
@@ -89,7 +89,11 @@ func newObjects(ctx context.Context, cfg Config) (*objects, error) {
 				return history.Event{Node: &n}
 			},
 		},
-	}}, nil
+	}}
+	if cfg.serves(promiseWatches) {
+		o.tracks = append(o.tracks, &changes{cli: cli, record: cfg.Record, prefix: configMaps(canaries(cfg.Run))})
+	}
+	return o, nil
 }
 
 func (o *objects) run(ctx context.Context) {

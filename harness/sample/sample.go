@@ -50,6 +50,13 @@ type Config struct {
 	Record *history.Recorder
 }
 
+// The promises that need samplers of their own.
+const (
+	promiseOrder   = "linearizable"
+	promiseWatches = "watch.complete"
+	promiseEtcd    = "etcd"
+)
+
 // serves says whether one of the SLOs is to be judged.
 func (c Config) serves(names ...string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { return slices.Contains(c.Promises, n) })
@@ -65,6 +72,7 @@ type Samplers struct {
 	objects *objects
 	members *members
 	shared  *shared // nil if no promise needs it
+	stats   *stats  // nil if no promise needs it
 
 	stopSchedule context.CancelFunc // no sample starts any more
 	stopRequests context.CancelFunc // samples in flight are cut off
@@ -108,6 +116,7 @@ func Start(ctx context.Context, cfg Config) (_ *Samplers, err error) {
 		if err != nil {
 			return nil, err
 		}
+		w.all = cfg.serves(promiseWatches)
 		s.clients = append(s.clients, http.Client{Transport: w.rt})
 		s.watches = append(s.watches, w)
 	}
@@ -120,12 +129,20 @@ func Start(ctx context.Context, cfg Config) (_ *Samplers, err error) {
 	if s.members, err = newMembers(ctx, cfg); err != nil {
 		return nil, errors.Join(err, s.objects.close())
 	}
-	if cfg.serves("linearizable", "watch.complete") {
+	if cfg.serves(promiseOrder, promiseWatches) {
 		if s.shared, err = newShared(cfg, s.ledger.namespace); err != nil {
 			return nil, errors.Join(err, s.objects.close(), s.members.close())
 		}
 		for _, c := range s.shared.clients {
 			s.clients = append(s.clients, http.Client{Transport: c.rt})
+		}
+	}
+	if cfg.serves(promiseEtcd) {
+		if s.stats, err = newStats(ctx, cfg); err != nil {
+			return nil, errors.Join(err, s.objects.close(), s.members.close())
+		}
+		for _, m := range s.stats.all {
+			s.clients = append(s.clients, http.Client{Transport: m.rt})
 		}
 	}
 	if err := s.prepare(ctx); err != nil {
@@ -156,6 +173,9 @@ func (s *Samplers) start(ctx context.Context, probers []*prober) {
 	if s.cfg.Alerts != nil {
 		polling := newAlerts(*s.cfg.Alerts, s.cfg.Record)
 		s.probing.Go(func() { polling.run(schedule) })
+	}
+	if s.stats != nil {
+		s.watching.Go(func() { s.stats.run(watches) })
 	}
 	if s.shared != nil {
 		s.probing.Go(func() { s.shared.run(schedule, requests) })

@@ -34,6 +34,9 @@ type watcher struct {
 	agent    []string
 	ledger   *ledger
 	record   *history.Recorder
+	// all records every event, of whatever object, and the bookmarks, too; else
+	// only those of the canaries' creation.
+	all bool
 
 	mu    sync.Mutex
 	open  bool
@@ -217,13 +220,22 @@ func (w *watcher) take(e watchEvent) error {
 	w.mu.Lock()
 	w.seen, w.event = max(w.seen, rev), now
 	w.mu.Unlock()
-	if e.Type != "ADDED" || !strings.HasPrefix(e.Object.Metadata.Name, canaryPrefix) {
-		return nil // bookmarks, and objects that others keep in the namespace
+	if e.Type == "BOOKMARK" {
+		if w.all {
+			w.record.AddAt(now, history.Event{Watch: &history.Watch{Endpoint: w.endpoint, State: "bookmark", Revision: rev}})
+		}
+		return nil
+	}
+	if !w.all && (e.Type != "ADDED" || !strings.HasPrefix(e.Object.Metadata.Name, canaryPrefix)) {
+		return nil // what others keep in the namespace
 	}
 	key := w.ledger.key(e.Object.Metadata.Name)
 	seen := history.Watch{Endpoint: w.endpoint, State: "event", Revision: rev, Key: key}
+	if e.Type != "ADDED" {
+		seen.Type = e.Type
+	}
 	// An event often comes before the writer has its answer: no delay then.
-	if a, ok := w.ledger.of(key); ok {
+	if a, ok := w.ledger.of(key); ok && e.Type == "ADDED" {
 		seen.Delay = now.Sub(a.at)
 	}
 	w.record.AddAt(now, history.Event{Watch: &seen})

@@ -120,6 +120,31 @@ func TestWatcher(t *testing.T) {
 	}
 }
 
+// What a watch that records everything makes of each event.
+func TestWatcherRecordsAll(t *testing.T) {
+	record, load := newRecord(t)
+	w := &watcher{endpoint: "cp0", record: record, ledger: newLedger(record, "ns"), all: true}
+	for i, e := range []struct{ kind, name string }{{"ADDED", "shared-0-1"}, {"MODIFIED", "shared-0-1"}, {"BOOKMARK", ""}, {"DELETED", "c4-0"}} {
+		var one watchEvent
+		one.Type, one.Object.Metadata.Name, one.Object.Metadata.ResourceVersion = e.kind, e.name, fmt.Sprint(11+i)
+		if err := w.take(one); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []history.Watch
+	for _, w := range load().Watches {
+		got = append(got, w.V)
+	}
+	if d := cmp.Diff([]history.Watch{
+		{Endpoint: "cp0", State: "event", Revision: 11, Key: "/registry/configmaps/ns/shared-0-1"},
+		{Endpoint: "cp0", State: "event", Type: "MODIFIED", Revision: 12, Key: "/registry/configmaps/ns/shared-0-1"},
+		{Endpoint: "cp0", State: "bookmark", Revision: 13},
+		{Endpoint: "cp0", State: "event", Type: "DELETED", Revision: 14, Key: "/registry/configmaps/ns/c4-0"},
+	}, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
 // TestWriteSeries takes one write through each kind of answer.
 func TestWriteSeries(t *testing.T) {
 	g := newTarget(t)

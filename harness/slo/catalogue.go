@@ -35,6 +35,12 @@ func Catalogue() []Kind {
 			New:    newCronStartLatency,
 		},
 		{
+			Name:   "etcd",
+			Doc:    "etcd is well but for what is done to it: leader, health of each member, alarms, size of the database against its quota (etcd.leader-changes, etcd.members, etcd.alarms, etcd.db-size); how long its disks take is told, and judged if a limit is given (etcd.fsync, etcd.commit)",
+			Source: "0 changes of leader and 0 alarms without a fault or an upgrade; 5 s for a member: what the loss of a leader may cost; 95 % of the quota: etcd's own alert etcdBackendQuotaLowSpace (etcd-io/etcd contrib/mixin); for fsync etcd advises p99 < 10 ms, for commit < 25 ms (https://etcd.io/docs/v3.5/faq/), its alerts begin at 500 ms and 250 ms, and from an election timeout of 1 s on leaders are lost: a disk that others use, too, is not judged unless it is asked for",
+			New:    newEtcd,
+		},
+		{
 			Name:   "linearizable",
 			Doc:    "every quorum read, create, update and delete of an object, through any API server, takes effect at one moment between its invocation and its answer: no stale read, no lost update, no revision that goes back; operations of unknown outcome may have happened",
 			Source: "0 violations: etcd promises strict serializability of all operations but watches (https://etcd.io/docs/v3.6/learning/api_guarantees/), and a read without a resourceVersion is served from it (https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list); searched by github.com/anishathalye/porcupine",
@@ -45,6 +51,12 @@ func Catalogue() []Kind {
 			Doc:    "no pod is lost: every deletion has a lawful cause, nothing restarts, hangs or falls below its budget, no job is killed, or so many at most: {survival: 99.99, workLost: 10m} (pods.unexplained, pods.restarts, pods.stuck-pending, pods.stuck-terminating, pods.below-budget, jobs.killed, jobs.survival, jobs.work-lost)",
 			Source: "taint eviction only after 300 s of toleration; 0 unexplained, 0 restarts; pending and terminating <= 90 s after a heal; ready replicas >= minAvailable but for those on a node under fault, back <= 60 s after the heal",
 			New:    newPodsLedger,
+		},
+		{
+			Name:   "watch.complete",
+			Doc:    "the watch through each API server, and through the load balancer, tells of every change that etcd has, of what it is, once, and in the order of revisions, also after it was closed and opened again, and never of anything up to a bookmark after it (watch.complete, watch.order)",
+			Source: "0 violations: a watch tells of all changes after a revision (https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes), as etcd promises its own: ordered, unique, reliable (https://etcd.io/docs/v3.6/learning/api_guarantees/#watch-apis)",
+			New:    newWatchComplete,
 		},
 		{
 			Name:   "writes.kept",

@@ -48,7 +48,7 @@ type Result struct {
 	// promises, each a Result of its own.
 	Name    string  `json:"name"`
 	Verdict Verdict `json:"verdict"`
-	// Budget, Observed and ErrorBar are in Unit ("s", "count", "replica-s", "%").
+	// Budget, Observed and ErrorBar are in Unit ("s", "ms", "count", "replica-s", "%").
 	Budget   float64 `json:"budget"`
 	Observed float64 `json:"observed"`
 	ErrorBar float64 `json:"errorBar"`

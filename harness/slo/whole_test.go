@@ -25,6 +25,11 @@ func whole() *book {
 	for i := range 120 {
 		add(b, &b.h.Writes, float64(i)*10, history.Write{Key: canary(float64(i) * 10), Outcome: "ok", Revision: revision(float64(i) * 10)})
 	}
+	b.voters(1, 2, 1).stats(1230, nil)
+	b.truth(1230)
+	for _, e := range []string{"cp0", "cp1", "cp2"} {
+		b.told(e, 1230, nil)
+	}
 	for i := range 40 {
 		for j := range 3 {
 			b.op(20+float64(10*i), 21+float64(10*i), history.Operation{Key: fmt.Sprintf("shared-%d", i), Client: j, Verb: opCreate, Outcome: map[bool]string{true: writeOK, false: opExists}[j == i%3], Value: "v", Revision: int64(1000 + i), Endpoint: fmt.Sprintf("cp%d", j)})
@@ -89,16 +94,29 @@ func TestNothingPassesUnmeasured(t *testing.T) {
 				h.Samples[id] = s[:len(s)/2]
 			}
 		}, "api.read api.quorum-read api.write"},
-		{"watches", func(h *history.History) { h.Watches = nil }, "api.watch"},
-		{"half of the watches", func(h *history.History) { h.Watches = h.Watches[:len(h.Watches)/2] }, "api.watch"},
+		{"watches", func(h *history.History) { h.Watches = nil }, "api.watch watch.complete watch.order"},
+		{"half of the watches", func(h *history.History) {
+			h.Watches = slices.DeleteFunc(h.Watches, func(w history.Timed[history.Watch]) bool { return w.At > h.Last/2 })
+		}, "api.watch"},
 		{"writes", func(h *history.History) { h.Writes = nil }, "writes.kept"},
+		{"etcd's history", func(h *history.History) { h.Changes = nil }, "watch.complete watch.order"},
+		{"half of etcd's history", func(h *history.History) { h.Changes = h.Changes[:len(h.Changes)/2] }, "watch.complete"},
+		{"the watch at an API server", func(h *history.History) {
+			h.Watches = slices.DeleteFunc(h.Watches, func(w history.Timed[history.Watch]) bool { return w.V.Endpoint == "cp1" })
+		}, "watch.complete watch.order"},
+		{"the states of etcd's members", func(h *history.History) { h.Etcd = nil }, "etcd.leader-changes etcd.members etcd.alarms"},
+		{"the state of a member", func(h *history.History) {
+			h.Etcd = slices.DeleteFunc(h.Etcd, func(e history.Timed[history.Etcd]) bool { return e.V.Node == "cp1" })
+		}, "etcd.members etcd.alarms"},
+		{"etcd's metrics", func(h *history.History) { h.EtcdStats = nil }, "etcd.db-size etcd.fsync etcd.commit"},
+		{"half of etcd's metrics", func(h *history.History) { h.EtcdStats = h.EtcdStats[:len(h.EtcdStats)/2] }, "etcd.db-size etcd.fsync etcd.commit"},
 		{"operations", func(h *history.History) { h.Operations = nil }, "linearizable"},
 		{"the operations through an API server", func(h *history.History) {
 			h.Operations = slices.DeleteFunc(h.Operations, func(o history.Timed[history.Operation]) bool { return o.V.Endpoint == "cp1" })
 		}, "linearizable"},
 		{"the final look", func(h *history.History) { h.Kept = nil }, "writes.kept"},
 		{"a member", func(h *history.History) { h.Kept = h.Kept[1:] }, "writes.kept"},
-		{"nodes", func(h *history.History) { h.Nodes = nil }, "writes.kept linearizable"},
+		{"nodes and members", func(h *history.History) { h.Nodes, h.Etcd = nil, nil }, "writes.kept linearizable"},
 		{"CronJobs", func(h *history.History) { h.CronJobs = nil }, "cron.start-latency cron.missed cron.duplicate cron.unscheduled"},
 		{"Jobs", func(h *history.History) { h.Jobs = nil }, "cron.start-latency cron.missed cron.unscheduled cron.overlap"},
 		{"pods", func(h *history.History) { h.Pods = nil }, "cron.start-latency pods.unexplained pods.restarts pods.stuck-pending pods.stuck-terminating pods.below-budget jobs.killed"},

@@ -123,6 +123,9 @@ func (c *WritesKept) Check(h *history.History) []Result {
 	}
 	if len(g.failed)+len(g.doubts) == 0 {
 		g.note("all %d acknowledged writes are on all %d members", acked, len(last))
+		if len(hashes) > 1 {
+			g.note("all members have the hash %08x at revision %d", hashes[0].V.Hash, hashes[0].V.Revision)
+		}
 	}
 	if unknown > 0 {
 		g.note("%s of unknown outcome", count(unknown, "write", "writes"))
