@@ -9,11 +9,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
 	"sync/atomic"
 	"syscall"
 
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -106,45 +104,15 @@ func fromHere(ctx context.Context, network, address string) (net.Conn, error) {
 // fromInside dials as a process of the node does, which reaches its 127.0.0.1.
 func fromInside(n clusters.Node) dialer {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		return inside(ctx, n, func() (net.Conn, error) { return fromHere(ctx, network, address) })
+		return clusters.DialInside(ctx, n, network, address)
 	}
 }
 
 // listenInside listens on the node's own address, as a process of it does.
 func listenInside(ctx context.Context, n clusters.Node) (net.Listener, error) {
-	return inside(ctx, n, func() (net.Listener, error) {
+	return clusters.Inside(ctx, n, func() (net.Listener, error) {
 		return new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(n.IP().String(), "0"))
 	})
-}
-
-// inside opens something on a thread in the network namespace of a node, where it stays.
-func inside[T any](ctx context.Context, n clusters.Node, open func() (T, error)) (T, error) {
-	var none T
-	pid, err := initPID(ctx, n)
-	if err != nil {
-		return none, err
-	}
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
-	if err != nil {
-		return none, fmt.Errorf("%s: its network namespace: %w", n.Name(), err)
-	}
-	defer ns.Close()
-	type result struct {
-		opened T
-		err    error
-	}
-	done := make(chan result, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- result{err: fmt.Errorf("%s: enter its network namespace (needs root): %w", n.Name(), err)}
-			return
-		}
-		opened, err := open()
-		done <- result{opened, err}
-	}()
-	r := <-done
-	return r.opened, r.err
 }
 
 // initPID is the first process of a node, on this machine.

@@ -273,6 +273,9 @@ type fakeNode struct {
 	onKill      func()
 }
 
+// InitPID implements clusters.Processes; nobody goes inside.
+func (*fakeNode) InitPID(context.Context) (int, error) { return 0, errors.New("a fake has no process") }
+
 func (n *fakeNode) Name() string        { return n.name }
 func (n *fakeNode) Role() clusters.Role { return n.role }
 func (n *fakeNode) Index() int          { return n.index }

@@ -241,7 +241,13 @@ func TestProbeAPIServer(t *testing.T) {
 func TestProbePodAndKubelet(t *testing.T) {
 	w := newWorld(t, 1, 0)
 	n := w.node("control-plane[0]")
-	p := &probes{node: n, api: &api{names: []string{"lb"}, clients: []kubernetes.Interface{w.cs}}}
+	healthz := http.StatusInternalServerError
+	p := &probes{node: n, api: &api{names: []string{"lb"}, clients: []kubernetes.Interface{w.cs}}, loopback: &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		if r.URL.String() != "https://127.0.0.1:10259/healthz" {
+			t.Errorf("asked %s", r.URL)
+		}
+		return &http.Response{StatusCode: healthz, Body: http.NoBody}, nil
+	})}}
 	if s, err := p.probe(t.Context(), scheduler); err == nil {
 		t.Error("a pod that is not there was seen", s)
 	}
@@ -273,11 +279,21 @@ func TestProbePodAndKubelet(t *testing.T) {
 			t.Error(fmt.Sprint(i), s, err)
 		}
 	}
+	// Not ready by the kubelet yet, but well by its own word.
+	healthz = http.StatusOK
+	set(corev1.ContainerStatus{State: running, Image: "registry.k8s.io/kube-scheduler:" + to})
+	if s, err := p.probe(t.Context(), scheduler); err != nil || !s.well || !strings.HasSuffix(s.seen, ", /healthz ok") {
+		t.Error(s, err)
+	}
 	s, err := p.reported(t.Context())
 	if err != nil || s.version != from || !s.well || s.seen != "kubelet reports v1.36.1, node Ready=True" {
 		t.Error(s, err)
 	}
 }
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func TestRunningStatic(t *testing.T) {
 	pod := func(name, source string, ready bool, running bool) corev1.Pod {

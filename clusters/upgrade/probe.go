@@ -2,10 +2,12 @@ package upgrade
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -30,13 +32,26 @@ type probes struct {
 	api     *api
 	direct  *http.Client // this node's API server; nil on a worker
 	base    string
+	// loopback asks what listens on the node's own 127.0.0.1, each time anew: the
+	// component may be another one.
+	loopback *http.Client
 
 	mu   sync.Mutex
 	etcd *clientv3.Client
 }
 
 func newProbes(c clusters.Cluster, n clusters.Node, a *api) (*probes, error) {
-	p := &probes{cluster: c, node: n, api: a}
+	if !clusters.Has(n, clusters.CapProcesses) {
+		return nil, fmt.Errorf("%s does not show its processes (capability %s), so that its components cannot be asked", n.Name(), clusters.CapProcesses)
+	}
+	p := &probes{cluster: c, node: n, api: a, loopback: &http.Client{Timeout: probeBound, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return clusters.DialInside(ctx, n, network, address)
+		},
+		// The components sign their own certificates at each start.
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
+		DisableKeepAlives: true,
+	}}}
 	if n.Role() != clusters.ControlPlane {
 		return p, nil
 	}
@@ -199,11 +214,18 @@ func (p *probes) pod(ctx context.Context, component string) (sighting, error) {
 // k8s.io/kubernetes@v1.37.0 cmd/kubeadm/app/phases/controlplane/manifests.go.
 var healthPorts = map[string]string{controllerManager: "10257", scheduler: "10259"}
 
-// healthy asks the component itself. The kubelet would say so 10 to 20 s later:
-// its startup probe first waits for 10 s, and tries each 10 s.
+// healthy asks the component itself, on the node's loopback. The kubelet would say so
+// 10 to 20 s later: its startup probe first waits for 10 s, and tries each 10 s.
 func (p *probes) healthy(ctx context.Context, component string) bool {
-	_, err := clusters.Output(ctx, p.node, "curl", "-skf", "-m", "2", "-o", "/dev/null", "https://127.0.0.1:"+healthPorts[component]+"/healthz")
-	return err == nil
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://127.0.0.1:"+healthPorts[component]+"/healthz", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := p.loopback.Do(req)
+	if err != nil {
+		return false
+	}
+	return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 }
 
 // kubelet looks at what the node's kubelet says of itself and, on a control
