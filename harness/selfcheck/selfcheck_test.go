@@ -20,7 +20,7 @@ func TestQuick(t *testing.T) {
 		t.Errorf("%s: %s, %d trials", c.Verdict, c.Reason, len(c.Trials))
 	}
 	for _, one := range c.Trials {
-		if one.Verdict == string(slo.Inconclusive) && one.Late <= starvedAt {
+		if one.Verdict == string(slo.Inconclusive) && one.Late <= starvedAt && !strings.HasPrefix(one.Reason, "it could not be tried") {
 			t.Errorf("inconclusive on a machine that had time: %+v", one)
 		}
 	}
