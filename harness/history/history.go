@@ -1,9 +1,6 @@
 package history
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -76,29 +73,17 @@ func Load(path string) (*History, error) {
 // Read is Load from a reader.
 func Read(r io.Reader) (*History, error) {
 	h := &History{Series: map[int]Series{}, Samples: map[int][]Timed[Sample]{}}
-	in := bufio.NewReaderSize(r, 1<<20)
-	for n := int64(1); ; n++ {
-		line, err := in.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			if len(bytes.TrimSpace(line)) > 0 {
-				h.Torn = true // written without its newline: not whole
-			}
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		var e Event
-		if err := json.Unmarshal(line, &e); err != nil {
-			return nil, fmt.Errorf("line %d: %w: %w", n, ErrHole, err)
-		}
+	if err := decode(r, func(n int64, e Event) error {
 		if e.Seq != n {
-			return nil, fmt.Errorf("line %d has sequence number %d: %w", n, e.Seq, ErrHole)
+			return fmt.Errorf("line %d has sequence number %d: %w", n, e.Seq, ErrHole)
 		}
 		if n == 1 && e.Run == nil {
-			return nil, fmt.Errorf("line 1 does not describe a run: %w", ErrHole)
+			return fmt.Errorf("line 1 does not describe a run: %w", ErrHole)
 		}
 		h.add(e)
+		return nil
+	}, func() { h.Torn = true }); err != nil {
+		return nil, err
 	}
 	if h.Run.APIVersion == "" {
 		return nil, fmt.Errorf("empty: %w", ErrHole)

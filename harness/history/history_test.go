@@ -2,10 +2,15 @@ package history
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 )
 
@@ -58,5 +63,51 @@ func TestRoundTripAndDamage(t *testing.T) {
 	}
 	if _, err := Create(path, Run{}, nil); err == nil {
 		t.Error("an existing history was overwritten")
+	}
+}
+
+// A file of many batches is read in order, a line longer than any buffer too, and
+// the first damage is what is told.
+func TestManyLines(t *testing.T) {
+	var file bytes.Buffer
+	enc := json.NewEncoder(&file)
+	const n = 20_000
+	for i := int64(1); i <= n; i++ {
+		e := Event{Seq: i, At: time.Duration(i), Sample: &Sample{Series: 1, OK: true}}
+		switch i {
+		case 1:
+			e.Sample, e.Run = nil, &Run{APIVersion: APIVersion}
+		case n / 2:
+			e.Sample, e.Finding = nil, &Finding{What: strings.Repeat("x", 3<<20)}
+		}
+		if err := enc.Encode(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	whole := file.Bytes()
+	h, err := Read(bytes.NewReader(whole))
+	if err != nil || len(h.Samples[1]) != n-2 || h.Torn || h.Last != n || len(h.Findings) != 1 || h.Findings[0].Seq != n/2 {
+		t.Fatalf("%d samples, %d findings, %v", len(h.Samples[1]), len(h.Findings), err)
+	}
+	for i, s := range h.Samples[1][1:] {
+		if s.Seq <= h.Samples[1][i].Seq {
+			t.Fatalf("line %d comes after line %d", s.Seq, h.Samples[1][i].Seq)
+		}
+	}
+	if h, err = Read(bytes.NewReader(whole[:len(whole)-1])); err != nil || !h.Torn || len(h.Samples[1]) != n-3 {
+		t.Errorf("torn: %v, %v", h.Torn, err)
+	}
+	lines := bytes.SplitAfter(whole, []byte("\n"))
+	lines[15_000], lines[18_000] = []byte("{\n"), []byte("[\n")
+	if _, err = Read(bytes.NewReader(bytes.Join(lines, nil))); !errors.Is(err, ErrHole) || !strings.Contains(err.Error(), "line 15001:") {
+		t.Errorf("damage gave %v", err)
+	}
+	lines = slices.Delete(lines, 100, 101)
+	if _, err = Read(bytes.NewReader(bytes.Join(lines, nil))); !errors.Is(err, ErrHole) || !strings.Contains(err.Error(), "line 101 has sequence number 102") {
+		t.Errorf("a hole before that gave %v", err)
+	}
+	failing := errors.New("no disk")
+	if _, err = Read(io.MultiReader(bytes.NewReader(whole), iotest.ErrReader(failing))); !errors.Is(err, failing) {
+		t.Errorf("a reader that fails gave %v", err)
 	}
 }

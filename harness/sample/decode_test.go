@@ -16,7 +16,7 @@ import (
 )
 
 // stored is an object as kube-apiserver writes it into etcd.
-func stored(t *testing.T, apiVersion, kind string, o interface{ Marshal() ([]byte, error) }) []byte {
+func stored(t testing.TB, apiVersion, kind string, o interface{ Marshal() ([]byte, error) }) []byte {
 	t.Helper()
 	raw, err := o.Marshal()
 	if err != nil {
@@ -86,6 +86,24 @@ func TestDecodePod(t *testing.T) {
 			Owner: "ReplicaSet/web-01-abc", OwnerUID: "web-01-abc-uid", Name: "web-01-abc-x", Phase: "Running",
 			Created: at(1).Time, Deleting: at(50).Time, Grace: 30, Disruption: "EvictionByEvictionAPI",
 		}},
+		{"evicted by the kubelet, kept by a finalizer", corev1.Pod{ObjectMeta: func() metav1.ObjectMeta {
+			m := meta("Job", "long-00-3")
+			m.Finalizers = []string{batchv1.JobTrackingFinalizer}
+			return m
+		}(), Status: corev1.PodStatus{
+			Phase: corev1.PodFailed, Reason: "Evicted",
+			Conditions: []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: "TerminationByKubelet"}},
+		}}, history.Pod{
+			Owner: "Job/long-00-3", OwnerUID: "long-00-3-uid", Name: "long-00-3-x", Phase: "Failed", Created: at(1).Time,
+			Disruption: "TerminationByKubelet", Reason: "Evicted", Finalizers: []string{"batch.kubernetes.io/job-tracking"},
+		}},
+		{"waiting for more than its making", corev1.Pod{ObjectMeta: meta("Job", "long-00-4"), Status: corev1.PodStatus{
+			Phase: corev1.PodPending,
+			ContainerStatuses: []corev1.ContainerStatus{
+				{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ContainerCreating"}}},
+				{State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}}},
+			},
+		}}, history.Pod{Owner: "Job/long-00-4", OwnerUID: "long-00-4-uid", Name: "long-00-4-x", Phase: "Pending", Created: at(1).Time, Waiting: "ImagePullBackOff"}},
 		{"failed job pod of two containers", corev1.Pod{ObjectMeta: meta("Job", "long-00-1"), Status: corev1.PodStatus{
 			Phase: corev1.PodFailed,
 			ContainerStatuses: []corev1.ContainerStatus{

@@ -17,8 +17,10 @@ import (
 )
 
 const (
-	// listFor bounds the reading of a whole collection from etcd.
-	listFor = 5 * time.Second
+	// listFor bounds the reading of a page of a collection from etcd, listPage is
+	// how many objects that holds: ten thousand pods at once would be some hundred MB.
+	listFor  = 5 * time.Second
+	listPage = 500
 	// reconnect is how often a connection to etcd that waits out its back-off
 	// is told to try again. gRPC's own waits grow to two minutes
 	// (google.golang.org/grpc/backoff.DefaultConfig): a member that is back
@@ -137,6 +139,7 @@ type track[T any] struct {
 
 	mu   sync.Mutex
 	have map[string]entry[T] // by key
+	all  bool                // the collection was read to its end
 	last time.Duration       // when anything came from etcd the last time
 }
 
@@ -168,33 +171,50 @@ func (t *track[T]) run(ctx context.Context) {
 // list reads the whole collection and returns the revision to watch from. If it
 // was known before, what happened in between is not: a Gap.
 func (t *track[T]) list(ctx context.Context) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, listFor)
-	defer cancel()
-	resp, err := t.cli.Get(ctx, t.prefix, clientv3.WithPrefix())
-	if err != nil {
-		return 0, err
-	}
 	t.mu.Lock()
-	again, since := t.have != nil, t.last
-	if !again {
+	again, since := t.all, t.last
+	if t.have == nil {
 		t.have = map[string]entry[T]{}
 	}
 	t.mu.Unlock()
-	if again {
-		t.gap(since, "etcd's history since then was compacted before it was read")
-	}
 	now := map[string]bool{}
-	for _, kv := range resp.Kvs {
-		now[string(kv.Key)] = true
-		t.put(kv)
+	revision := int64(0) // of the first page: all are read as they were then
+	for from, more := t.prefix, true; more; {
+		resp, err := t.page(ctx, from, revision)
+		if err != nil {
+			return 0, err
+		}
+		if revision == 0 {
+			revision = resp.Header.Revision
+			if again {
+				t.gap(since, "etcd's history since then was compacted before it was read")
+			}
+		}
+		for _, kv := range resp.Kvs {
+			now[string(kv.Key)] = true
+			t.put(kv)
+			from = string(kv.Key) + "\x00"
+		}
+		more = resp.More
 	}
 	for key := range t.revisions() {
 		if !now[key] {
-			t.remove(key, resp.Header.Revision)
+			t.remove(key, revision)
 		}
 	}
+	t.mu.Lock()
+	t.all = true
+	t.mu.Unlock()
 	t.seen()
-	return resp.Header.Revision + 1, nil
+	return revision + 1, nil
+}
+
+// page reads some of the collection, from a key on, as it was at a revision (0: as
+// it is).
+func (t *track[T]) page(ctx context.Context, from string, revision int64) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, listFor)
+	defer cancel()
+	return t.cli.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(t.prefix)), clientv3.WithLimit(listPage), clientv3.WithRev(revision))
 }
 
 // watch follows the collection from a revision on and returns the one to go on

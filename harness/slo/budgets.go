@@ -143,7 +143,7 @@ func (b *books) steps(pods []*pod) []step {
 	var now time.Duration
 	for _, i := range mine {
 		e := &b.h.Pods[i]
-		now = max(now, e.At)
+		now = max(now, b.at[i])
 		is := e.V.Ready && e.V.Deleting.IsZero() && !e.V.Deleted && e.V.Phase == "Running"
 		if is != ready[e.V.UID] {
 			ready[e.V.UID] = is

@@ -1,6 +1,7 @@
 package slo
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
@@ -119,13 +120,12 @@ func (l *law) waited(s Slot) time.Duration {
 		return 0
 	}
 	from := s.At.Sub(l.h.Run.Began)
-	until := from
-	for _, j := range l.jobs[s.CronJobUID] {
-		if !slices.Contains(s.Jobs, j.uid) && j.started < from && j.finished > until {
-			until = j.finished
-		}
+	jobs := l.jobs[s.CronJobUID] // in the order of their start: one at a time
+	i, _ := slices.BinarySearchFunc(jobs, from, func(j jobSpan, at time.Duration) int { return cmp.Compare(j.started, at) })
+	if i == 0 || slices.Contains(s.Jobs, jobs[i-1].uid) {
+		return 0
 	}
-	return until - from
+	return max(0, jobs[i-1].finished-from)
 }
 
 // writeOutages are, by API server and by series of writes to it, the stretches

@@ -108,6 +108,7 @@ func (p *pod) ofJob() bool { return strings.HasPrefix(p.Owner, "Job/") }
 // books hold what the cause of a pod's end is read from.
 type books struct {
 	h          *history.History
+	at         []time.Duration // of the states of pods, as they can have been at most
 	around     surroundings
 	stop       time.Duration
 	toleration time.Duration
@@ -126,22 +127,23 @@ type books struct {
 }
 
 func newBooks(h *history.History, toleration time.Duration) *books {
-	h, stall := onTime(h)
+	h, at, stall := onTime(h)
 	b := &books{
-		h: h, stall: stall, around: look(h), stop: Stopped(h), toleration: toleration,
+		h: h, at: at, stall: stall, around: look(h), stop: Stopped(h), toleration: toleration,
 		audits: map[string][]history.Timed[history.Audit]{}, jobs: map[string][]history.Timed[history.Job]{},
 		nodes: map[string][]history.Timed[history.Node]{}, policies: map[string]string{}, victims: map[string]map[*pod]bool{},
 		owners: map[string][]string{}, owned: map[string][]*pod{}, siblings: map[string][]*pod{}, notWell: map[string][]span{},
 	}
 	by := map[string]*pod{}
-	for i, e := range h.Pods {
+	for i := range h.Pods {
+		e := &h.Pods[i]
 		p := by[e.V.UID]
 		if p == nil {
-			p = &pod{first: e.At}
+			p = &pod{first: at[i]}
 			by[e.V.UID] = p
 			b.pods = append(b.pods, p)
 		}
-		p.see(e, h.Run.Began)
+		p.see(at[i], &e.V, h.Run.Began)
 		p.changes = append(p.changes, int32(i)) //nolint:gosec // far fewer lines fit into memory
 	}
 	b.byOwner()
@@ -163,10 +165,11 @@ func newBooks(h *history.History, toleration time.Duration) *books {
 	return b
 }
 
-// onTime is the record with the times of pods, jobs and nodes as they can have
-// been at most, and how late a pod was told at most. They are told by a watch of etcd, and late when that stalls; but what has
-// a revision was there when a write with a later one was acknowledged.
-func onTime(h *history.History) (_ *history.History, stall time.Duration) {
+// onTime is the record with the times of jobs and nodes as they can have been at
+// most, those of the states of pods, and how late a pod was told at most. They are
+// told by a watch of etcd, and late when that stalls; but what has a revision was
+// there when a write with a later one was acknowledged.
+func onTime(h *history.History) (_ *history.History, pods []time.Duration, stall time.Duration) {
 	writes := acknowledged(h)
 	slices.SortFunc(writes, func(a, b ack) int { return cmp.Compare(a.revision, b.revision) })
 	for i := len(writes) - 1; i >= 0; i-- {
@@ -182,9 +185,12 @@ func onTime(h *history.History) (_ *history.History, stall time.Duration) {
 		return min(told, writes[i].first)
 	}
 	out := *h
-	out.Pods, out.Jobs, out.Nodes = slices.Clone(h.Pods), slices.Clone(h.Jobs), slices.Clone(h.Nodes)
-	for i, p := range out.Pods {
-		out.Pods[i].At = at(p.At, p.V.Revision)
+	out.Jobs, out.Nodes = slices.Clone(h.Jobs), slices.Clone(h.Nodes)
+	pods = make([]time.Duration, len(h.Pods))
+	for i := range h.Pods {
+		p := &h.Pods[i]
+		pods[i] = at(p.At, p.V.Revision)
+		stall = max(stall, p.At-pods[i])
 	}
 	for i, j := range out.Jobs {
 		out.Jobs[i].At = at(j.At, j.V.Revision)
@@ -196,15 +202,12 @@ func onTime(h *history.History) (_ *history.History, stall time.Duration) {
 	for i, n := range out.Nodes {
 		out.Nodes[i].At = at(n.At, n.V.Revision)
 	}
-	for i, p := range h.Pods {
-		stall = max(stall, p.At-out.Pods[i].At)
-	}
-	return &out, stall
+	return &out, pods, stall
 }
 
 // see takes in the next state of the pod.
-func (p *pod) see(e history.Timed[history.Pod], began time.Time) {
-	at, v := max(e.At, 1), e.V // 0 stands for never
+func (p *pod) see(at time.Duration, v *history.Pod, began time.Time) {
+	at = max(at, 1) // 0 stands for never
 	if p.ended() == 0 && (!v.Deleting.IsZero() || v.Deleted) {
 		p.wasReady = p.Ready
 	}
@@ -234,7 +237,7 @@ func (p *pod) see(e history.Timed[history.Pod], began time.Time) {
 	}
 	// What an event leaves out was said before.
 	old := p.Pod
-	p.Pod = v
+	p.Pod = *v
 	if v.Owner == "" {
 		p.Owner, p.OwnerUID = old.Owner, old.OwnerUID
 	}

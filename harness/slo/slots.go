@@ -80,6 +80,7 @@ func Slots(h *history.History, until time.Duration) (slots []Slot, unsure int, e
 			specs[c.V.UID] = append(specs[c.V.UID], c)
 		}
 	}
+	schedules := map[[2]string]cron.Schedule{} // of a schedule in a zone
 	for _, uid := range order {
 		list := specs[uid]
 		for i, c := range list {
@@ -97,13 +98,19 @@ func Slots(h *history.History, until time.Duration) (slots []Slot, unsure int, e
 			if at, ok := heir[uid]; ok && at.Before(to) {
 				to, last = at, false
 			}
-			schedule, err := parseSchedule(c.V)
-			if err != nil {
-				return nil, unsure, err
+			key := [2]string{c.V.Schedule, c.V.TimeZone}
+			schedule, ok := schedules[key]
+			if !ok {
+				if schedule, err = parseSchedule(c.V); err != nil {
+					return nil, unsure, err
+				}
+				schedules[key] = schedule
 			}
 			n := 0
 			// The controller asks for the times after the creation, not at it.
-			for at := schedule.Next(from.UTC()); !at.IsZero() && !at.After(to); at = schedule.Next(at) {
+			var next time.Time
+			for at := schedule.Next(from.UTC()); !at.IsZero() && !at.After(to); at = next {
+				next = schedule.Next(at)
 				if n++; n > maxSlots {
 					return nil, unsure, fmt.Errorf("CronJob %s has more than %d slots in the run", c.V.Name, maxSlots)
 				}
@@ -112,7 +119,7 @@ func Slots(h *history.History, until time.Duration) (slots []Slot, unsure int, e
 					continue
 				}
 				slots = append(slots, Slot{
-					Namespace: c.V.Namespace, CronJob: c.V.Name, CronJobUID: uid, At: at, Next: schedule.Next(at),
+					Namespace: c.V.Namespace, CronJob: c.V.Name, CronJobUID: uid, At: at, Next: next,
 					Policy: c.V.Policy, Deadline: time.Duration(c.V.Deadline) * time.Second,
 				})
 			}
@@ -138,7 +145,8 @@ func join(h *history.History, slots []Slot) {
 		at[slotKey{slots[i].CronJobUID, slots[i].At.Unix()}] = &slots[i]
 	}
 	of := map[string]*Slot{} // by Job UID
-	for _, j := range h.Jobs {
+	for i := range h.Jobs {
+		j := &h.Jobs[i]
 		if j.V.Slot.IsZero() || of[j.V.UID] != nil {
 			continue
 		}
@@ -149,7 +157,8 @@ func join(h *history.History, slots []Slot) {
 			}
 		}
 	}
-	for _, p := range h.Pods {
+	for i := range h.Pods {
+		p := &h.Pods[i]
 		s := of[p.V.OwnerUID]
 		if s == nil {
 			continue
