@@ -16,16 +16,16 @@ import (
 )
 
 // stored is an object as kube-apiserver writes it into etcd.
-func stored(t testing.TB, apiVersion, kind string, o interface{ Marshal() ([]byte, error) }) []byte {
-	t.Helper()
+func stored(tb testing.TB, apiVersion, kind string, o interface{ Marshal() ([]byte, error) }) []byte {
+	tb.Helper()
 	raw, err := o.Marshal()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	u := runtime.Unknown{TypeMeta: runtime.TypeMeta{APIVersion: apiVersion, Kind: kind}, Raw: raw}
 	body, err := u.Marshal()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return append([]byte("k8s\x00"), body...)
 }
