@@ -26,6 +26,7 @@ const (
 	CapCgroup    Capability = "cgroup"    // Cgroups
 	CapPower     Capability = "power"     // Power
 	CapDisk      Capability = "disk"      // Disks
+	CapKubelet   Capability = "kubelet"   // Kubelet
 )
 
 // Has says whether a node has a capability.
@@ -46,6 +47,8 @@ func Has(n Node, c Capability) bool {
 		_, ok = n.(Power)
 	case CapDisk:
 		_, ok = n.(Disks)
+	case CapKubelet:
+		_, ok = n.(Kubelet)
 	}
 	return ok
 }
@@ -162,6 +165,13 @@ type Disks interface {
 	// anew, as after a power failure: what it holds is what had reached it. No etcd
 	// may run meanwhile, or be about to start.
 	RenewEtcdDisk(ctx context.Context) error
+}
+
+// Kubelet is a node with a real kubelet: its control plane runs as static pods, pods
+// have containers and images, and a system manager runs it all.
+type Kubelet interface {
+	// Manifests is the folder on the node whose static pods the kubelet runs.
+	Manifests() string
 }
 
 // Output runs a command and returns its stdout.

@@ -34,6 +34,14 @@ const LabelRun = "gameday.run"
 // LabelProvider marks everything gameday made, whatever the run.
 const LabelProvider = "gameday.provider"
 
+// AnnotationRunFor on a pod says for how long its containers run before they end
+// by themselves (a Go duration). It is for nodes that run no containers and only
+// say so; others pay no heed to it.
+const AnnotationRunFor = "gameday.run-for"
+
+// HollowContainer begins the ids of containers that such nodes say to run.
+const HollowContainer = "hollow://"
+
 // Spec is the cluster to make.
 type Spec struct {
 	// Name of the cluster, as in kind's --name.

@@ -17,7 +17,7 @@ var apiserverStop = Kind{
 	Mechanism: "kube-apiserver's static pod manifest is moved out of the kubelet's folder, and its process killed by pidfd",
 	Undo:      "the guard, or gameday heal, puts the manifest back; a newer one that stands there stays",
 	Roles:     []clusters.Role{clusters.ControlPlane},
-	Needs:     []clusters.Capability{clusters.CapFiles, clusters.CapProcesses},
+	Needs:     []clusters.Capability{clusters.CapFiles, clusters.CapProcesses, clusters.CapKubelet},
 	Cost:      Cost{APIServers: 1},
 	// As for etcd.stop, whose node's kubelet talks to the same API server.
 	ProveWithin: 30 * time.Second,

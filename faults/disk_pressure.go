@@ -28,7 +28,7 @@ var diskPressure = Kind{
 		"Not available on kind: its nodes are on the disk of this machine, and their kubelets do not look at it",
 	Undo:        "the guard, or gameday heal, removes the ballast; the kubelet then reports the pressure for 5 min more",
 	Roles:       []clusters.Role{clusters.ControlPlane, clusters.Worker},
-	Needs:       []clusters.Capability{clusters.CapProcesses, clusters.CapFiles},
+	Needs:       []clusters.Capability{clusters.CapProcesses, clusters.CapFiles, clusters.CapKubelet},
 	Cost:        Cost{Nodes: 1},
 	ProveWithin: 3 * time.Minute,
 	// k8s.io/kubernetes@v1.37.0 pkg/kubelet/apis/config/v1beta1/defaults.go EvictionPressureTransitionPeriod: 5 min.
@@ -46,7 +46,7 @@ var inodesPressure = Kind{
 		"Not available on kind: its nodes are on the disk of this machine, and their kubelets do not look at it",
 	Undo:        "the guard, or gameday heal, removes the files; the kubelet then reports the pressure for 5 min more",
 	Roles:       []clusters.Role{clusters.ControlPlane, clusters.Worker},
-	Needs:       []clusters.Capability{clusters.CapProcesses, clusters.CapFiles},
+	Needs:       []clusters.Capability{clusters.CapProcesses, clusters.CapFiles, clusters.CapKubelet},
 	Cost:        Cost{Nodes: 1},
 	ProveWithin: 3 * time.Minute,
 	GoneWithin:  8 * time.Minute,

@@ -17,7 +17,7 @@ var dnsLost = Kind{
 		"pods (clusterDNS), at input and forward",
 	Undo:        "the kernel: the table goes with the process that owns it, and its rules expire 10 s after their last refresh",
 	Roles:       machines,
-	Needs:       []clusters.Capability{clusters.CapNetwork, clusters.CapProcesses, clusters.CapFiles},
+	Needs:       []clusters.Capability{clusters.CapNetwork, clusters.CapProcesses, clusters.CapFiles, clusters.CapKubelet},
 	Cost:        Cost{},
 	ProveWithin: 15 * time.Second,
 	GoneWithin:  30 * time.Second,

@@ -18,7 +18,7 @@ var dnsSlow = Kind{
 	Mechanism:   "the answers that dns.lost would drop wait in a netfilter queue, whose listener is a process of its own",
 	Undo:        "the kernel: the nftables table goes with the listening process and that with gameday; without a listener packets pass",
 	Roles:       machines,
-	Needs:       []clusters.Capability{clusters.CapNetwork, clusters.CapProcesses, clusters.CapFiles},
+	Needs:       []clusters.Capability{clusters.CapNetwork, clusters.CapProcesses, clusters.CapFiles, clusters.CapKubelet},
 	Cost:        Cost{},
 	ProveWithin: 30 * time.Second,
 	GoneWithin:  30 * time.Second,

@@ -21,7 +21,7 @@ var etcdLoseData = Kind{
 	Mechanism:   "process killed, data set aside with a file in its place; at the heal MemberRemove, MemberAddAsLearner, start, MemberPromote",
 	Undo:        "the guard, or gameday heal, finds out from the member list and the node's files how far it came, and completes it",
 	Roles:       []clusters.Role{clusters.ControlPlane},
-	Needs:       []clusters.Capability{clusters.CapFiles, clusters.CapProcesses},
+	Needs:       []clusters.Capability{clusters.CapFiles, clusters.CapProcesses, clusters.CapKubelet},
 	Cost:        Cost{EtcdMembers: 1, APIServers: 1},
 	ProveWithin: time.Minute,
 	GoneWithin:  7 * time.Minute, // as for etcd.replace

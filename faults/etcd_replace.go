@@ -27,7 +27,7 @@ var etcdReplace = Kind{
 	Mechanism: "manifest moved away and process killed, MemberRemove, data set aside; MemberAddAsLearner, start, MemberPromote",
 	Undo:      "the guard, or gameday heal, finds out from the member list and the node's files how far it came, and completes it",
 	Roles:     []clusters.Role{clusters.ControlPlane},
-	Needs:     []clusters.Capability{clusters.CapFiles, clusters.CapProcesses},
+	Needs:     []clusters.Capability{clusters.CapFiles, clusters.CapProcesses, clusters.CapKubelet},
 	Cost:      Cost{EtcdMembers: 1, APIServers: 1},
 	// etcd refuses to remove or add a member until its peers were connected for
 	// 5 s: go.etcd.io/etcd/server/v3@v3.6.8 etcdserver/server.go HealthInterval.

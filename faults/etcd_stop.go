@@ -18,7 +18,7 @@ var etcdStop = Kind{
 	Mechanism: "etcd's static pod manifest is moved out of the kubelet's folder, and its process killed by pidfd",
 	Undo:      "the guard, or gameday heal, puts the manifest back; a newer one that stands there stays",
 	Roles:     []clusters.Role{clusters.ControlPlane},
-	Needs:     []clusters.Capability{clusters.CapFiles, clusters.CapProcesses},
+	Needs:     []clusters.Capability{clusters.CapFiles, clusters.CapProcesses, clusters.CapKubelet},
 	Cost:      Cost{EtcdMembers: 1, APIServers: 1},
 	// The kubelet looks at its folder at once (inotify), or after 20 s:
 	// k8s.io/kubernetes@v1.37.0 pkg/kubelet/apis/config/v1beta1/defaults.go FileCheckFrequency.

@@ -27,7 +27,7 @@ var imagePullFail = Kind{
 	Mechanism:   "the images' names in the node's containerd are replaced by names of ours (ctr images tag, rm); nothing is deleted",
 	Undo:        "the guard, or gameday heal, gives the images their names back",
 	Roles:       []clusters.Role{clusters.ControlPlane, clusters.Worker},
-	Needs:       []clusters.Capability{clusters.CapExec},
+	Needs:       []clusters.Capability{clusters.CapExec, clusters.CapKubelet},
 	ProveWithin: time.Minute,
 	GoneWithin:  2 * time.Minute,
 	Trials:      []Trial{{Name: "image-pull-fail", Target: Target{Pick: PickOne, Role: "worker"}, With: "{namespace: kube-system, selector: k8s-app=kube-proxy}"}},

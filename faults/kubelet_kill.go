@@ -14,7 +14,7 @@ var kubeletKill = Kind{
 	Mechanism:   "SIGKILL by pidfd to the kubelet below the node's first process",
 	Undo:        "none needed: systemd restarts it after a second",
 	Roles:       machines,
-	Needs:       []clusters.Capability{clusters.CapProcesses},
+	Needs:       []clusters.Capability{clusters.CapProcesses, clusters.CapKubelet},
 	Cost:        Cost{Kubelets: 1},
 	ProveWithin: 20 * time.Second,
 	GoneWithin:  2 * time.Minute,

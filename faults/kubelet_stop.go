@@ -20,7 +20,7 @@ var kubeletStop = Kind{
 	Mechanism:   "systemctl stop kubelet, after a timer of the node's systemd that starts it again at maxHold",
 	Undo:        "the node itself: the timer starts the kubelet; and before that the guard, or gameday heal",
 	Roles:       machines,
-	Needs:       []clusters.Capability{clusters.CapExec},
+	Needs:       []clusters.Capability{clusters.CapExec, clusters.CapKubelet},
 	Cost:        Cost{Kubelets: 1},
 	ProveWithin: 30 * time.Second,
 	GoneWithin:  3 * time.Minute,

@@ -17,7 +17,7 @@ var nodeHang = Kind{
 	Mechanism:   "SIGSTOP by pidfd; what was restarted is paused again",
 	Undo:        "the guard, or gameday heal, sends SIGCONT to the processes in the journal that still live",
 	Roles:       machines,
-	Needs:       []clusters.Capability{clusters.CapProcesses},
+	Needs:       []clusters.Capability{clusters.CapProcesses, clusters.CapKubelet},
 	Cost:        Cost{Kubelets: 1},
 	ProveWithin: 20 * time.Second,
 	GoneWithin:  2 * time.Minute,

@@ -23,7 +23,7 @@ var pidsPressure = Kind{
 	Mechanism:   "pids.max of the node's control group = what it has now and a few more",
 	Undo:        "the guard, or gameday heal, puts the noted limit back",
 	Roles:       []clusters.Role{clusters.ControlPlane, clusters.Worker},
-	Needs:       []clusters.Capability{clusters.CapCgroup, clusters.CapExec},
+	Needs:       []clusters.Capability{clusters.CapCgroup, clusters.CapExec, clusters.CapKubelet},
 	Cost:        Cost{Nodes: 1},
 	ProveWithin: 30 * time.Second,
 	// What died for want of a thread is started again by systemd and the kubelet.

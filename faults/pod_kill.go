@@ -25,7 +25,7 @@ var podKill = Kind{
 	Mechanism:   "SIGKILL by pidfd to every process in the containers' cgroups",
 	Undo:        "none needed: the kubelet restarts the containers, or the pod's controller replaces the pod",
 	Roles:       []clusters.Role{clusters.ControlPlane, clusters.Worker},
-	Needs:       []clusters.Capability{clusters.CapProcesses},
+	Needs:       []clusters.Capability{clusters.CapProcesses, clusters.CapKubelet},
 	ProveWithin: 30 * time.Second,
 	// The back-off of a container that crashed before is at most 5 min:
 	// k8s.io/kubernetes@v1.37.0 pkg/kubelet/kubelet.go MaxCrashLoopBackOff.

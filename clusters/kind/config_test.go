@@ -64,7 +64,7 @@ func TestAuditPolicyIsYAML(t *testing.T) {
 		Kind  string
 		Rules []struct{ Level string }
 	}
-	if err := yaml.Unmarshal(auditPolicy, &p); err != nil {
+	if err := yaml.Unmarshal(clusters.AuditPolicy, &p); err != nil {
 		t.Fatal(err)
 	}
 	// The last rule takes every request that no other one did.

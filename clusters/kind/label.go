@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -44,9 +43,6 @@ const (
 
 	providerName = "kind"
 )
-
-//go:embed audit-policy.yaml
-var auditPolicy []byte
 
 // auditPolicyPath is where the policy is on every node.
 const auditPolicyPath = "/etc/gameday/audit-policy.yaml"
@@ -99,10 +95,10 @@ func nodeFiles() (io.Reader, error) {
 	name := strings.TrimPrefix(auditPolicyPath, "/")
 	err := errors.Join(
 		w.WriteHeader(&tar.Header{Name: "etc/gameday/", Mode: 0o755, Typeflag: tar.TypeDir}),
-		w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(auditPolicy)), Typeflag: tar.TypeReg}),
+		w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(clusters.AuditPolicy)), Typeflag: tar.TypeReg}),
 	)
 	if err == nil {
-		_, err = w.Write(auditPolicy)
+		_, err = w.Write(clusters.AuditPolicy)
 	}
 	if err = errors.Join(err, w.Close()); err != nil {
 		return nil, fmt.Errorf("packing the files of a node: %w", err)

@@ -41,6 +41,9 @@ func (n *node) Role() clusters.Role { return n.role }
 func (n *node) Index() int          { return n.index }
 func (n *node) IP() netip.Addr      { return n.ip }
 
+// Manifests implements clusters.Kubelet.
+func (n *node) Manifests() string { return "/etc/kubernetes/manifests" }
+
 // localNode is a node whose container runs on this machine, seen by root: its
 // files, processes and link are reached without its help.
 type localNode struct {

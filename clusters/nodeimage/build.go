@@ -168,10 +168,10 @@ func (b builder) binaries(ctx context.Context, r recipe, dir string) error {
 	})
 }
 
-// components makes the images of everything but kube-proxy, and the binaries
-// that a node has outside of images (with kube-proxy's). It returns the folder
-// of the latter.
-func (b builder) components(ctx context.Context, kube recipe, kubeDir string, pin pins, sandbox string) (bin string, tars []ImageTar, err error) {
+// kubernetes makes the images of the components that run on control planes alone,
+// and the binaries that a node has outside of images (with kube-proxy's). It
+// returns the folder of the latter.
+func (b builder) kubernetes(ctx context.Context, kube recipe, pin pins) (bin string, tars []ImageTar, err error) {
 	refs := imageRefs(b.version, pin)
 	key, err := recipeKey(kube, b.tc.version, b.hashes)
 	if err != nil {
@@ -199,12 +199,27 @@ func (b builder) components(ctx context.Context, kube recipe, kubeDir string, pi
 	for _, c := range []string{compAPIServer, compController, compScheduler} {
 		tars = append(tars, ImageTar{Component: c, Ref: refs[c], Path: filepath.Join(bin, c+".tar")})
 	}
+	return bin, tars, nil
+}
 
+// etcd makes the image of etcd.
+func (b builder) etcd(ctx context.Context, pin pins) (ImageTar, error) {
 	etcds, err := b.servedEtcd(ctx, etcdModuleVersion(pin.Etcd))
 	if err != nil {
+		return ImageTar{}, err
+	}
+	return b.imageOf(ctx, compEtcd, imageRefs(b.version, pin)[compEtcd], v1.Config{Env: imageEnv}, "usr/local/bin/", etcds...)
+}
+
+// components makes the images of everything but kube-proxy, and the binaries
+// that a node has outside of images (with kube-proxy's). It returns the folder
+// of the latter.
+func (b builder) components(ctx context.Context, kube recipe, kubeDir string, pin pins, sandbox string) (bin string, tars []ImageTar, err error) {
+	refs := imageRefs(b.version, pin)
+	if bin, tars, err = b.kubernetes(ctx, kube, pin); err != nil {
 		return "", nil, err
 	}
-	etcd, err := b.imageOf(ctx, compEtcd, refs[compEtcd], v1.Config{Env: imageEnv}, "usr/local/bin/", etcds...)
+	etcd, err := b.etcd(ctx, pin)
 	if err != nil {
 		return "", nil, err
 	}

@@ -23,7 +23,7 @@ const goldenSeed = 8231
 // the real catalogues, to testdata. A difference is a change of what a run does:
 // look at it, then `go test ./harness/plan -update`.
 func TestLibraryPlans(t *testing.T) {
-	all := []clusters.Capability{clusters.CapExec, clusters.CapFiles, clusters.CapProcesses, clusters.CapNetwork, clusters.CapCgroup, clusters.CapPower}
+	all := []clusters.Capability{clusters.CapExec, clusters.CapFiles, clusters.CapProcesses, clusters.CapNetwork, clusters.CapCgroup, clusters.CapPower, clusters.CapKubelet}
 	facts := Facts{Provider: "kind", Known: Known(), Capabilities: map[clusters.Role][]clusters.Capability{
 		clusters.ControlPlane: append(slices.Clone(all), clusters.CapDisk), clusters.Worker: all, clusters.LoadBalancer: all,
 	}}

@@ -111,6 +111,9 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 		Rerun:     rerun(job),
 		SelfCheck: func(ctx context.Context) history.SelfCheck { return selfcheck.Run(ctx, selfcheck.Quick()) },
 		Prepare: func(ctx context.Context, say clusters.Say) error {
+			if !from.Docker {
+				return nil
+			}
 			// What this starts stays for the next run.
 			_, err := docker.Ensure(ctx, say)
 			return err
@@ -122,7 +125,14 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 	} else {
 		to = nodeimage.Spec{Version: s.Upgrade.To, Replace: job.Replace}
 	}
+	if !from.Docker && s.Upgrade != nil {
+		return Config{}, fmt.Errorf("%w: clusters of the provider %s cannot be upgraded: kubeadm and the kubelet do that, and there are none", ErrInput, from.Name)
+	}
 	cfg.Images = func(ctx context.Context, say clusters.Say) (upgrade.Targets, error) {
+		if !from.Docker {
+			_, err := nodeimage.EnsureBinaries(ctx, before, nodeimage.Log(say))
+			return nil, err
+		}
 		from, err := nodeimage.Ensure(ctx, before, nodeimage.Log(say))
 		if err != nil {
 			return nil, err

@@ -8,6 +8,7 @@ import (
 
 	"gameday/clusters"
 	"gameday/clusters/kind"
+	"gameday/clusters/local"
 	"gameday/scenarios"
 )
 
@@ -19,13 +20,15 @@ type Provider struct {
 	// any: all who plan take them from here, so that all plan the same. For sure
 	// each fault looks when it is injected.
 	Capabilities map[clusters.Role][]clusters.Capability
-	Open         func() clusters.Provider
+	// Docker says that its clusters are made of containers and images.
+	Docker bool
+	Open   func() clusters.Provider
 }
 
 // Providers lists them all; the first is the default.
 func Providers() []Provider {
 	all := []clusters.Capability{
-		clusters.CapExec, clusters.CapFiles, clusters.CapProcesses, clusters.CapNetwork, clusters.CapCgroup, clusters.CapPower,
+		clusters.CapExec, clusters.CapFiles, clusters.CapProcesses, clusters.CapNetwork, clusters.CapCgroup, clusters.CapPower, clusters.CapKubelet,
 	}
 	controlPlane := all
 	if kind.OffersDisks() == nil {
@@ -36,7 +39,18 @@ func Providers() []Provider {
 		Capabilities: map[clusters.Role][]clusters.Capability{
 			clusters.ControlPlane: controlPlane, clusters.Worker: all, clusters.LoadBalancer: all,
 		},
-		Open: func() clusters.Provider { return kind.New() },
+		Docker: true,
+		Open:   func() clusters.Provider { return kind.New() },
+	}, {
+		Name: local.New().Name(),
+		Capabilities: map[clusters.Role][]clusters.Capability{
+			clusters.ControlPlane: {
+				clusters.CapExec, clusters.CapFiles, clusters.CapProcesses, clusters.CapNetwork, clusters.CapCgroup, clusters.CapPower,
+			},
+			clusters.Worker:       {},
+			clusters.LoadBalancer: {clusters.CapNetwork, clusters.CapCgroup, clusters.CapPower},
+		},
+		Open: func() clusters.Provider { return local.New() },
 	}}
 }
 

@@ -58,6 +58,7 @@ func settle(h *history.History, r *Result) {
 			r.Reason = strings.TrimSuffix("a number of the checker was not finite; "+r.Reason, "; ")
 		}
 	}
+	hollow(h, r)
 	if h.End == nil {
 		r.Reason = fmt.Sprintf("%s; up to then: %s: %s", died(h), r.Verdict, r.Reason)
 		r.Verdict = Inconclusive

@@ -123,7 +123,10 @@ func (b builder) jobSpec(app string, long time.Duration) batchv1.JobSpec {
 			},
 		}}},
 		Template: corev1.PodTemplateSpec{
-			ObjectMeta: metav1.ObjectMeta{Labels: b.labels(labelApp, app, labelPart, partJob)},
+			ObjectMeta: metav1.ObjectMeta{
+				Labels:      b.labels(labelApp, app, labelPart, partJob),
+				Annotations: map[string]string{clusters.AnnotationRunFor: long.String()},
+			},
 			Spec: corev1.PodSpec{
 				Containers:                    []corev1.Container{b.container("job", "--for", long.String())},
 				RestartPolicy:                 corev1.RestartPolicyNever,

@@ -16,6 +16,7 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 
+	"gameday/clusters/local"
 	"gameday/faults/mechanism/child"
 	"gameday/harness/run"
 	"gameday/suites/specs"
@@ -30,6 +31,7 @@ var (
 func TestMain(m *testing.M) {
 	// The guard and what holds a fault in the kernel are this binary again.
 	child.Main(run.Children())
+	local.Main()
 	os.Exit(m.Run())
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,20 +26,19 @@ func newClustersList() *cobra.Command {
 		Short: "List every cluster that gameday made",
 		Args:  usage(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			found, err := allClusters(cmd)
-			if err != nil {
-				return err
-			}
+			found, asked := allClusters(cmd)
 			if len(found) == 0 {
-				fmt.Fprintln(cmd.ErrOrStderr(), "no clusters")
-				return nil
+				if asked == nil {
+					fmt.Fprintln(cmd.ErrOrStderr(), "no clusters")
+				}
+				return asked
 			}
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "NAME\tRUN\tPROVIDER\tVERSION\tNODES\tAGE")
 			for _, f := range found {
 				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\n", f.Name, f.Run, f.Provider, f.Version, f.Nodes, time.Since(f.Created).Round(time.Second))
 			}
-			return w.Flush()
+			return errors.Join(w.Flush(), asked)
 		},
 	}
 }
@@ -62,11 +62,11 @@ runs that are alive are left alone.`,
 				_, err := deleteAll(cmd, force)
 				return err
 			}
-			there, err := allClusters(cmd)
-			if err != nil {
-				return err
-			}
+			there, asked := allClusters(cmd)
 			found, err := named(there, args)
+			if err != nil && asked != nil {
+				return asked // it may be one of those who could not be asked
+			}
 			if err != nil {
 				return badInput(err)
 			}
@@ -137,18 +137,31 @@ func deleteClusters(cmd *cobra.Command, found []clusters.Found) error {
 	return errors.Join(errs...)
 }
 
-// allClusters are those of all providers.
+// allClusters are those of all providers, with an error those of whom could be asked.
 func allClusters(cmd *cobra.Command) ([]clusters.Found, error) {
-	if err := askDocker(cmd.Context()); err != nil {
-		return nil, fmt.Errorf("look for clusters: %w", err)
-	}
 	var out []clusters.Found
+	var errs []error
 	for _, p := range run.Providers() {
-		found, err := p.Open().List(cmd.Context())
+		err := asked(cmd.Context(), p)
+		var found []clusters.Found
+		if err == nil {
+			found, err = p.Open().List(cmd.Context())
+		}
 		if err != nil {
-			return nil, fmt.Errorf("list the clusters of %s: %w", p.Name, err)
+			errs = append(errs, fmt.Errorf("list the clusters of %s: %w", p.Name, err))
 		}
 		out = append(out, found...)
 	}
-	return out, nil
+	return out, errors.Join(errs...)
+}
+
+// asked says why a provider cannot be asked for its clusters.
+func asked(ctx context.Context, p run.Provider) error {
+	if !p.Docker {
+		return nil
+	}
+	if err := askDocker(ctx); err != nil {
+		return fmt.Errorf("look for clusters: %w", err)
+	}
+	return nil
 }

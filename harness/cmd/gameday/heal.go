@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"gameday/clusters"
 	"gameday/clusters/docker"
 	"gameday/harness/inject"
 	"gameday/harness/run"
@@ -42,17 +43,13 @@ func heal(ctx context.Context, cmd *cobra.Command) error {
 		err = errors.Join(err, fmt.Errorf("faults that could not be undone: %d", stuck))
 	}
 	asked := askDocker(ctx)
-	looked := 0
-	if asked == nil {
-		var serr error
-		looked, serr = sweep(ctx, say)
-		err = errors.Join(err, serr)
-	}
+	looked, serr := sweep(ctx, say)
+	err = errors.Join(err, serr)
 	switch {
 	case err != nil:
 		return &exit{codeNotUndone, errors.Join(err, known(asked))}
 	case docker.Absent(asked):
-		fmt.Fprintln(cmd.OutOrStdout(), "no journal tells of a fault that is left; clusters were not looked at: no Docker engine runs")
+		fmt.Fprintln(cmd.OutOrStdout(), "no journal tells of a fault that is left; clusters in Docker were not looked at: no Docker engine runs")
 	case asked != nil:
 		return known(asked)
 	case len(reports)+looked == 0:
@@ -94,6 +91,9 @@ func sweep(ctx context.Context, say func(string, ...any)) (int, error) {
 	var errs []error
 	looked := 0
 	for _, p := range run.Providers() {
+		if asked(ctx, p) != nil {
+			continue // the caller tells of it
+		}
 		provider := p.Open()
 		found, err := provider.List(ctx)
 		errs = append(errs, err)
@@ -109,6 +109,10 @@ func sweep(ctx context.Context, say func(string, ...any)) (int, error) {
 				continue
 			}
 			c, err := provider.Open(ctx, f.Name)
+			if errors.Is(err, clusters.ErrNotFound) {
+				say("%v", err) // nothing runs that could be healed
+				continue
+			}
 			if err != nil {
 				errs = append(errs, fmt.Errorf("cluster %s: %w", f.Name, err))
 				continue

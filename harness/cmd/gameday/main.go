@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"gameday/clusters/local"
 	"gameday/faults/mechanism/child"
 )
 
@@ -22,6 +23,7 @@ func main() {
 	// Parts of the program run as processes of their own (the guard, what holds
 	// a fault in the kernel); they never get past this line.
 	child.Main(children())
+	local.Main()
 	os.Exit(execute(os.Args[1:]))
 }
 

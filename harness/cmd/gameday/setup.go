@@ -66,14 +66,12 @@ unless --force is given.`,
 // deleteAll deletes every cluster, and returns how many are left because a run uses
 // them.
 func deleteAll(cmd *cobra.Command, force bool) (left int, err error) {
-	if asked := askDocker(cmd.Context()); asked != nil {
-		return 0, known(asked) // where no engine is, no cluster is
-	}
-	found, err := allClusters(cmd)
-	if err != nil {
-		return 0, err
+	found, asked := allClusters(cmd)
+	if docker.Absent(asked) {
+		asked = nil // where no engine is, no cluster of it is
 	}
 	found, used, err := unused(found, force)
+	err = errors.Join(asked, err)
 	for _, u := range used {
 		sayOf(cmd)("%s; it is left alone, --force deletes it", u)
 	}
