@@ -49,7 +49,7 @@ type Settings struct {
 	APIServer         map[string]string `json:"apiServer,omitempty"`
 	ControllerManager map[string]string `json:"controllerManager,omitempty"`
 	// WorkerLabels are those of the workers: worker i has those of the place
-	// i modulo their number. A zone is the label topology.kubernetes.io/zone.
+	// i modulo their number. (Zones are in clusters.Spec.)
 	WorkerLabels []map[string]string `json:"workerLabels,omitempty"`
 	// ControlPlaneLabels are those of each control plane.
 	ControlPlaneLabels map[string]string `json:"controlPlaneLabels,omitempty"`

@@ -153,7 +153,7 @@ func configure(spec clusters.Spec, settings Settings, l label, s *secrets, binar
 		m := machineConfig{Name: n.Name(), IP: n.IP(), Root: rootOf(spec.Name, n.Name()), Binaries: binaries.Dir}
 		switch n.Role() {
 		case clusters.Worker:
-			w := hollow.Node{Name: n.Name(), IP: n.IP().String(), Labels: map[string]string{clusters.LabelRun: spec.Run}}
+			w := hollow.Node{Name: n.Name(), IP: n.IP().String(), Labels: labelsOf(spec, n)}
 			if k := len(settings.WorkerLabels); k > 0 {
 				for key, v := range settings.WorkerLabels[n.Index()%k] {
 					w.Labels[key] = v
@@ -175,7 +175,8 @@ func configure(spec clusters.Spec, settings Settings, l label, s *secrets, binar
 				etcd(me, all, binaries.Etcd), apiServer(me, spec.Version, settings), controllerManager(me, settings), scheduler(me),
 			}
 			if !settings.NoControlPlaneNodes {
-				labels := map[string]string{clusters.LabelRun: spec.Run, "node-role.kubernetes.io/control-plane": ""}
+				labels := labelsOf(spec, n)
+				labels["node-role.kubernetes.io/control-plane"] = ""
 				for k, v := range settings.ControlPlaneLabels {
 					labels[k] = v
 				}
@@ -201,6 +202,15 @@ func configure(spec clusters.Spec, settings Settings, l label, s *secrets, binar
 		cfg.Workers = hollowOf(l.front(), podNet(-1), workers...)
 	}
 	return cfg, nil
+}
+
+// labelsOf are the labels that every node has.
+func labelsOf(spec clusters.Spec, n clusters.Node) map[string]string {
+	out := map[string]string{clusters.LabelRun: spec.Run}
+	if zone := clusters.Zone(spec.Zones, n.Index()); zone != "" {
+		out[corev1.LabelTopologyZone] = zone
+	}
+	return out
 }
 
 // writeFiles fills the folder of a machine.

@@ -200,16 +200,16 @@ func TestConfigureLabelsWorkers(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := label{Subnet: netip.MustParsePrefix("10.213.4.0/24"), ControlPlanes: 0, Workers: 3}
-	cfg, err := configure(clusters.Spec{Name: "c", Run: "r", Workers: 3}, Settings{WorkerLabels: []map[string]string{{"z": "a"}, {"z": "b"}}}, l, s, nodeimage.Binaries{})
+	cfg, err := configure(clusters.Spec{Name: "c", Run: "r", Workers: 3, Zones: []string{"x"}}, Settings{WorkerLabels: []map[string]string{{"z": "a"}, {"z": "b"}}}, l, s, nodeimage.Binaries{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
 	for _, n := range cfg.Workers.Nodes {
-		got = append(got, n.Labels["z"])
+		got = append(got, n.Labels["z"]+n.Labels["topology.kubernetes.io/zone"])
 	}
-	if !slices.Equal(got, []string{"a", "b", "a"}) {
-		t.Errorf("zones are %v", got)
+	if !slices.Equal(got, []string{"ax", "bx", "ax"}) {
+		t.Errorf("labels are %v", got)
 	}
 }
 

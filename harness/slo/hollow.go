@@ -11,11 +11,16 @@ import (
 // none and only say so ([clusters.HollowContainer]) containers start at once and
 // never end of themselves, so that what is promised was not measured: such a result
 // can fail, but not pass. The others are about what the control plane did, which was
-// real.
+// real: which Jobs it made for which slots, which pods it deleted, what it answered.
 var ofContainers = map[string]bool{
-	"cron.start-latency": true,
-	"pods.restarts":      true,
-	"pods.below-budget":  true,
+	"cron.start-latency":     true,
+	"pods.restarts":          true,
+	"pods.below-budget":      true,
+	"pods.stuck-pending":     true,
+	"pods.stuck-terminating": true,
+	"jobs.killed":            true,
+	"jobs.survival":          true,
+	"jobs.work-lost":         true,
 }
 
 // hollow withholds a pass that nothing stands behind.
