@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"gameday/harness/history"
+	"gameday/harness/plan"
 	"gameday/harness/slo"
 	"gameday/scenarios"
 )
@@ -93,6 +94,29 @@ func TestTwin(t *testing.T) {
 	long.Name = strings.Repeat("a", 33) + "-bcdefg"
 	if twin, _ := Twin(&long); len(twin.Name) > 40 || !strings.HasSuffix(twin.Name, "a-clean") {
 		t.Errorf("%q is no name", twin.Name)
+	}
+}
+
+// A promise may have budgets during faults that the twin has not: it is a scenario all
+// the same.
+func TestTwinsOfTheLibrary(t *testing.T) {
+	library, err := scenarios.Library()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range library {
+		s, err := scenarios.Load(e.Data, e.File, plan.Known())
+		if err != nil {
+			t.Fatal(err)
+		}
+		twin, _ := Twin(s)
+		out, err := twin.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := scenarios.Load(out, twin.Name, plan.Known()); err != nil {
+			t.Errorf("the twin of %s: %v", s.Name, err)
+		}
 	}
 }
 

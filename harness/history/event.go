@@ -46,6 +46,7 @@ type Event struct {
 	SelfCheck *SelfCheck   `json:"selfCheck,omitempty"`
 	Source    *AlertSource `json:"alertSource,omitempty"`
 	Alert     *Alert       `json:"alert,omitempty"`
+	Busy      *Busy        `json:"busy,omitempty"`
 	End       *End         `json:"end,omitempty"`
 }
 
@@ -485,6 +486,24 @@ type Alert struct {
 	After time.Duration `json:"after,omitempty"`
 	// Since is when it became so by the source's own clock, if it says.
 	Since time.Time `json:"since,omitzero"`
+}
+
+// Busy is what a stretch of the run cost the machine and the cluster's components.
+type Busy struct {
+	From time.Duration `json:"from"`
+	To   time.Duration `json:"to"`
+	// Cores that the machine has, and how many of them were busy on average, with
+	// whatever ran on it.
+	Cores int     `json:"cores"`
+	Used  float64 `json:"used"`
+	// By are the cores that processes of the cluster used, by their name. What ended
+	// meanwhile (starters of containers) is only in Used.
+	By map[string]float64 `json:"by,omitempty"`
+	// Rejected counts the requests that the API servers' priority and fairness
+	// refused; null if they did not say.
+	Rejected *float64 `json:"rejected,omitempty"`
+	// Err says what of it could not be read.
+	Err string `json:"err,omitempty"`
 }
 
 // End is the last event of a run that came to its end.

@@ -41,6 +41,7 @@ type History struct {
 	Gaps       []Timed[Gap]
 	Findings   []Timed[Finding]
 	Usage      []Timed[Usage]
+	Busy       []Timed[Busy]
 	SelfChecks []Timed[SelfCheck]
 	Sources    []Timed[AlertSource]
 	Alerts     []Timed[Alert]
@@ -150,6 +151,8 @@ func (h *History) add(e Event) {
 		put(&h.Sources, e, e.Source)
 	case e.Alert != nil:
 		put(&h.Alerts, e, e.Alert)
+	case e.Busy != nil:
+		put(&h.Busy, e, e.Busy)
 	case e.End != nil:
 		h.End = &Timed[End]{e.At, e.Seq, *e.End}
 	}

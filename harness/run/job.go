@@ -32,6 +32,8 @@ type Job struct {
 	Provider string
 	// Seed of the plan; 0 draws one.
 	Seed uint64
+	// Cluster is one that is there already, and is left as it was; empty: one is made.
+	Cluster string
 	// Runs is the folder that runs are kept in.
 	Runs string
 	// Keep leaves the cluster running.
@@ -79,6 +81,11 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("%w: %w", ErrInput, err)
 	}
+	return ConfigureWith(ctx, job, s)
+}
+
+// ConfigureWith is Configure of a scenario that was loaded already.
+func ConfigureWith(ctx context.Context, job Job, s *scenarios.Scenario) (Config, error) {
 	from, err := ProviderByName(job.Provider)
 	if err != nil {
 		return Config{}, fmt.Errorf("%w: %w", ErrInput, err)
@@ -100,6 +107,9 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 		}
 	}
 	provider := from.Open()
+	if job.Cluster != "" {
+		provider, job.Keep = existing{provider}, true
+	}
 	id, err := NewID()
 	if err != nil {
 		return Config{}, err
@@ -107,7 +117,7 @@ func Configure(ctx context.Context, job Job) (Config, error) {
 	cfg := Config{
 		ID: id, Dir: filepath.Join(job.Runs, s.Name+"-"+id),
 		Scenario: s, Plan: p, Seed: job.Seed, Provider: provider,
-		Keep: job.Keep, Gameday: job.Gameday, Terminal: job.Terminal,
+		Keep: job.Keep, Cluster: job.Cluster, Gameday: job.Gameday, Terminal: job.Terminal,
 		Rerun:     rerun(job),
 		SelfCheck: func(ctx context.Context) history.SelfCheck { return selfcheck.Run(ctx, selfcheck.Quick()) },
 		Prepare: func(ctx context.Context, say clusters.Say) error {

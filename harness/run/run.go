@@ -56,6 +56,11 @@ type Config struct {
 	Replace map[string]string
 	// Keep leaves the cluster running.
 	Keep bool
+	// Cluster is one that is there already; empty: one is made for the run.
+	Cluster string
+	// Body is done between the steady state and the heal, instead of an upgrade or a
+	// stretch of time, and bounded by the scenario's Run.
+	Body Body
 	// Gameday is version and revision; Rerun the command to run it again.
 	Gameday, Rerun string
 	// Terminal shows the run to the person who waits.
@@ -63,7 +68,29 @@ type Config struct {
 }
 
 // cluster is the name of the run's cluster.
-func (c Config) cluster() string { return "gd-" + c.ID }
+func (c Config) cluster() string {
+	if c.Cluster != "" {
+		return c.Cluster
+	}
+	return "gd-" + c.ID
+}
+
+// Body is what a run does if it is neither an upgrade nor a stretch of time.
+type Body interface {
+	// Event sees each event of the record after it was written, in order. It must be
+	// quick, and record nothing.
+	Event(e history.Event)
+	// Run does it. What it finds it records; an error says that it could not be done.
+	Run(ctx context.Context, w World) (string, error)
+}
+
+// World is what a Body works with.
+type World struct {
+	Cluster  clusters.Cluster
+	Workload *workload.Set
+	Record   *history.Recorder
+	Say      clusters.Say
+}
 
 // Result of a run.
 type Result struct {
@@ -115,7 +142,14 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	if u := cfg.Scenario.Upgrade; u != nil {
 		info.To, info.Strategy = u.To, u.Strategy
 	}
-	r.rec, err = history.Create(filepath.Join(cfg.Dir, "history.jsonl"), info, cfg.Terminal.Event)
+	hook := cfg.Terminal.Event
+	if cfg.Body != nil {
+		hook = func(e history.Event) {
+			cfg.Terminal.Event(e)
+			cfg.Body.Event(e)
+		}
+	}
+	r.rec, err = history.Create(filepath.Join(cfg.Dir, "history.jsonl"), info, hook)
 	if err != nil {
 		return res, err
 	}
@@ -299,7 +333,7 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 	failed := err != nil && ctx.Err() == nil
 	if failed {
 		// An upgrade that fails is what the run found, not a failure of the run.
-		r.rec.Add(history.Event{Finding: &history.Finding{Level: "fail", What: "the upgrade did not reach its end", Evidence: oneLine(err)}})
+		r.rec.Add(history.Event{Finding: &history.Finding{Level: "fail", What: "the " + name + " did not reach its end", Evidence: oneLine(err)}})
 		err = nil
 	}
 	healErr := r.stage(context.WithoutCancel(ctx), "heal", plan.BoundHeal, func(ctx context.Context) (string, error) {
@@ -340,6 +374,11 @@ func (r *runner) body(ctx context.Context, p *phases, w *windows, targets upgrad
 	if u == nil {
 		p.publish("run", upgrade.Began)
 		defer p.publish("run", upgrade.Ended)
+		if b := r.cfg.Body; b != nil {
+			ctx, cancel := context.WithTimeoutCause(ctx, r.scenario.Run, fmt.Errorf("it took longer than %s", r.scenario.Run))
+			defer cancel()
+			return b.Run(ctx, World{Cluster: r.cluster, Workload: r.workload, Record: r.rec, Say: r.say})
+		}
 		t := time.NewTimer(r.scenario.Run)
 		defer t.Stop()
 		select {

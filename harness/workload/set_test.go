@@ -251,3 +251,45 @@ func TestRunningLanes(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+func TestRaiseAndRest(t *testing.T) {
+	s, cli := newSet(t, scenarios.Workload{CronJobs: &scenarios.CronJobs{Count: 2, Schedule: "* * * * *", Duration: time.Second}})
+	own := s.spec.CronJobs
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := until(ctx, "make", s.create); err != nil {
+		t.Fatal(err)
+	}
+	dropped := false
+	cli.PrependReactor("create", "cronjobs", func(kubetesting.Action) (bool, runtime.Object, error) {
+		if dropped {
+			return false, nil, nil
+		}
+		dropped = true
+		return true, nil, errors.New("unexpected EOF")
+	})
+	for _, n := range []int{5, 3} { // it never takes any away
+		if err := s.Raise(ctx, n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Rest(ctx); err != nil {
+		t.Fatal(err)
+	}
+	crons, _ := cli.BatchV1().CronJobs(s.Namespace).List(ctx, metav1.ListOptions{})
+	if len(crons.Items) != 5 || s.CronJobs() != 5 || own.Count != 2 {
+		t.Errorf("%d CronJobs, %d counted, %d in the scenario", len(crons.Items), s.CronJobs(), own.Count)
+	}
+	for _, c := range crons.Items {
+		if c.Spec.Suspend == nil || !*c.Spec.Suspend {
+			t.Errorf("%s goes on", c.Name)
+		}
+	}
+	if why := s.Unready(ctx); why != "" {
+		t.Error(why)
+	}
+	none, _ := newSet(t, scenarios.Workload{})
+	if err := none.Raise(ctx, 1); err == nil {
+		t.Error("CronJobs were made of nothing")
+	}
+}

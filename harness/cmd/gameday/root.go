@@ -33,7 +33,7 @@ failed.`,
 		return badInput(fmt.Errorf("%w; %s --help shows the flags", err, cmd.CommandPath()))
 	})
 	root.AddCommand(
-		newRun(), newCheck(), newReport(), newCompare(), newShrink(), newHeal(), newVerifyFaults(), newSelfCheck(),
+		newRun(), newCheck(), newReport(), newCompare(), newLoad(), newShrink(), newHeal(), newVerifyFaults(), newSelfCheck(),
 		newPlan(), newValidate(), newList(), newSchema(), newEviction(),
 		newClusters(), newImage(), newSetup(), newTeardown(),
 	)
