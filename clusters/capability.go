@@ -97,6 +97,12 @@ type Files interface {
 	ReadDir(ctx context.Context, path string) ([]string, error)
 }
 
+// Opener opens a file of the node to be read as a stream. What is open stays
+// readable when the file is removed or the node is switched off.
+type Opener interface {
+	Open(ctx context.Context, path string) (io.ReadCloser, error)
+}
+
 // Processes shows the node's processes as processes of this machine.
 type Processes interface {
 	// InitPID is the process id, on this machine, of the node's first process:

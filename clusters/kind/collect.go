@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -69,11 +71,12 @@ func collectNode(ctx context.Context, n *node, dir string) error {
 	if n.role == clusters.LoadBalancer {
 		return errors.Join(errs...)
 	}
-	errs = append(errs, tell(ctx, n, dir,
-		`journalctl --no-pager --output=short-precise >"$1/journal.log"`,
-		`journalctl --no-pager --output=short-precise --unit=kubelet >"$1/kubelet.log"`,
-		`journalctl --no-pager --output=short-precise --unit=containerd >"$1/containerd.log"`,
-		`crictl ps --all >"$1/crictl-ps.txt"`))
+	errs = append(errs, tell(ctx, n, dir, map[string]string{
+		"journal.log":    "journalctl --no-pager --output=short-iso-precise",
+		"kubelet.log":    "journalctl --no-pager --output=short-iso-precise --unit=kubelet",
+		"containerd.log": "journalctl --no-pager --output=short-iso-precise --unit=containerd",
+		"crictl-ps.txt":  "crictl ps --all",
+	}))
 	copies := []string{"/var/log/pods"}
 	if n.role == clusters.ControlPlane {
 		copies = append(copies, AuditDir, "/etc/kubernetes/manifests")
@@ -92,9 +95,9 @@ const objectKinds = "nodes,pods,deployments,replicasets,daemonsets,statefulsets,
 func (c *cluster) collectObjects(ctx context.Context, dir string) error {
 	var errs []error
 	for _, n := range clusters.ByRole(c.nodes, clusters.ControlPlane) {
-		err := tell(ctx, kindNode(n), dir, fmt.Sprintf(
-			`kubectl --kubeconfig=%s --server=https://127.0.0.1:%d get %s --all-namespaces --output=yaml >"$1/objects.yaml"`,
-			adminConf, apiServerPort, objectKinds))
+		err := tell(ctx, kindNode(n), dir, map[string]string{"objects.yaml": fmt.Sprintf(
+			"kubectl --kubeconfig=%s --server=https://127.0.0.1:%d get %s --all-namespaces --output=yaml",
+			adminConf, apiServerPort, objectKinds)})
 		if err == nil {
 			return nil
 		}
@@ -103,15 +106,16 @@ func (c *cluster) collectObjects(ctx context.Context, dir string) error {
 	return errors.Join(errs...)
 }
 
-// tell runs commands on the node that write files into the folder $1, and copies
-// that folder's files into dir. A command that fails keeps no other from running.
-func tell(ctx context.Context, n *node, dir string, commands ...string) error {
+// tell runs commands on the node, each of which prints what goes into its file,
+// and copies the files into dir. A command that fails keeps no other from
+// running, and leaves no file: half a log would pass for a whole one.
+func tell(ctx context.Context, n *node, dir string, commands map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, collectBound)
 	defer cancel()
 	folder := "/var/lib/gameday/collect-" + rand.Text() // on the volume: Docker copies nothing out of a tmpfs
 	script := "bad=0; mkdir -p \"$1\" || exit\n"
-	for _, c := range commands {
-		script += "{ " + c + "; } || bad=1\n"
+	for _, file := range slices.Sorted(maps.Keys(commands)) {
+		script += fmt.Sprintf("%s >\"$1/%s\" || { bad=1; rm -f \"$1/%s\"; }\n", commands[file], file, file)
 	}
 	script += "exit $bad"
 	runErr := n.Exec(ctx, clusters.Command{Argv: []string{"sh", "-c", script, "sh", folder}})
@@ -215,5 +219,8 @@ func untarFile(root *os.Root, name string, r io.Reader) error {
 		return err
 	}
 	_, err = io.Copy(f, r)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, root.Remove(name)) // half a log would pass for a whole one
+	}
+	return nil
 }

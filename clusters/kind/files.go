@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -58,6 +59,22 @@ func (n *localNode) within(ctx context.Context, do func(*os.Root) error) error {
 func (n *localNode) ReadFile(ctx context.Context, name string) (data []byte, err error) {
 	err = n.within(ctx, func(r *os.Root) error { data, err = readFile(r, name); return err })
 	return data, err
+}
+
+// Open implements clusters.Opener.
+func (n *localNode) Open(ctx context.Context, name string) (f io.ReadCloser, err error) {
+	err = n.within(ctx, func(r *os.Root) error {
+		rel, err := relative(name)
+		if err != nil {
+			return err
+		}
+		f, err = r.Open(rel)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // WriteFile implements clusters.Files.

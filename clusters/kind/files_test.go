@@ -138,6 +138,22 @@ func TestUntar(t *testing.T) {
 		t.Errorf("a link was written: %v", err)
 	}
 
+	// Half a file would pass for a whole one.
+	var half bytes.Buffer
+	w = tar.NewWriter(&half)
+	if err := w.WriteHeader(&tar.Header{Name: "pods/half.log", Typeflag: tar.TypeReg, Size: 9}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte("hi")); err != nil {
+		t.Fatal(err)
+	}
+	if err := untar(r, &half); err == nil {
+		t.Error("an archive that ends within a file was taken for whole")
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "pods/half.log")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("half a file was left: %v", err)
+	}
+
 	var evil bytes.Buffer
 	w = tar.NewWriter(&evil)
 	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "../out", Typeflag: tar.TypeReg}), w.Close()); err != nil {

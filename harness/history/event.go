@@ -40,6 +40,11 @@ type Event struct {
 	Operation *Operation   `json:"operation,omitempty"`
 	Changes   *Changes     `json:"changes,omitempty"`
 	EtcdStats *EtcdStats   `json:"etcdStats,omitempty"`
+	Component *Component   `json:"component,omitempty"`
+	Lease     *Lease       `json:"lease,omitempty"`
+	Log       *Log         `json:"log,omitempty"`
+	LogLine   *LogLine     `json:"logLine,omitempty"`
+	Look      *Look        `json:"look,omitempty"`
 	Gap       *Gap         `json:"gap,omitempty"`
 	Finding   *Finding     `json:"finding,omitempty"`
 	Usage     *Usage       `json:"usage,omitempty"`
@@ -386,11 +391,111 @@ type Change struct {
 	Type string `json:"type,omitempty"`
 }
 
+// Component is the state of a pod of kube-system, each time it changed.
+type Component struct {
+	Pod  string `json:"pod"`
+	UID  string `json:"uid"`
+	Node string `json:"node,omitempty"`
+	// Manifest is the hash of the file that the kubelet runs it from (annotation
+	// kubernetes.io/config.hash); empty for a pod of a controller.
+	Manifest   string      `json:"manifest,omitempty"`
+	Ready      bool        `json:"ready,omitempty"`
+	Containers []Container `json:"containers,omitempty"`
+	// Deleted: the object is gone.
+	Deleted bool `json:"deleted,omitempty"`
+	// Revision is the resourceVersion of this state.
+	Revision int64 `json:"rv,omitempty"`
+}
+
+// Container of a Component.
+type Container struct {
+	Name string `json:"name"`
+	// ID and Started of the one that runs; empty if none does.
+	ID      string    `json:"id,omitempty"`
+	Started time.Time `json:"started,omitzero"`
+	// Restarts is also the number of the container's log.
+	Restarts int32 `json:"restarts,omitempty"`
+	// Waiting is the reason why none runs: CrashLoopBackOff.
+	Waiting string `json:"waiting,omitempty"`
+	// Ended is the last that ended.
+	Ended *Termination `json:"ended,omitempty"`
+}
+
+// Termination of a container, as the kubelet tells it. Times have 1 s
+// resolution, on the node's clock.
+type Termination struct {
+	ID       string    `json:"id,omitempty"`
+	Started  time.Time `json:"started,omitzero"`
+	Finished time.Time `json:"finished,omitzero"`
+	ExitCode int32     `json:"exitCode"`
+	Reason   string    `json:"reason,omitempty"`
+}
+
+// Lease is the state of a lease of a component that elects a leader, each time
+// it changed, that is at each renewal.
+type Lease struct {
+	// Name of the component.
+	Name string `json:"name"`
+	// Holder is NODE_UUID; empty when it was released.
+	Holder string `json:"holder,omitempty"`
+	// Renewed is by the holder's own clock.
+	Renewed time.Time `json:"renewed,omitzero"`
+	// Seconds that others wait after they saw a renewal.
+	Seconds     int32 `json:"seconds,omitempty"`
+	Transitions int32 `json:"transitions,omitempty"`
+	Deleted     bool  `json:"deleted,omitempty"`
+	// Revision is the resourceVersion of this state.
+	Revision int64 `json:"rv,omitempty"`
+}
+
+// Log is what became of a log of a node. Patterns are sought when the logs are
+// collected, so that a checker needs the record alone.
+type Log struct {
+	// Node and Source: kubelet, containerd, kernel, or the name of a container of
+	// kube-system.
+	Node   string `json:"node"`
+	Source string `json:"source"`
+	// File below logs/; empty if it is not there.
+	File string `json:"file,omitempty"`
+	// From and To are the times of its first and last line.
+	From  time.Time `json:"from,omitzero"`
+	To    time.Time `json:"to,omitzero"`
+	Lines int       `json:"lines,omitempty"`
+	Bytes int64     `json:"bytes,omitempty"`
+	// Found is on how many lines each pattern occurs; one that was sought and not
+	// found is there with 0.
+	Found map[string]int `json:"found,omitempty"`
+	// Missing says what of it is not there, or that none of it is, and why.
+	Missing string `json:"missing,omitempty"`
+}
+
+// LogLine is a line in which a pattern was found.
+type LogLine struct {
+	Pattern string    `json:"pattern"`
+	Node    string    `json:"node"`
+	Source  string    `json:"source"`
+	File    string    `json:"file"`
+	Line    int       `json:"line"`
+	Time    time.Time `json:"time,omitzero"` // by the node's clock; zero if it has none
+	Text    string    `json:"text"`
+}
+
+// Look is what a gate of the run saw: its first answer, and each that is another
+// in kind. Event.At is when the look began.
+type Look struct {
+	Gate string        `json:"gate"` // converge
+	Took time.Duration `json:"took"`
+	// Why all is not well; empty if it is.
+	Why string `json:"why,omitempty"`
+	// Back is how far back the look saw: all was well for that long.
+	Back time.Duration `json:"back,omitempty"`
+}
+
 // Gap says that a source has no data for a while: whoever needs it there is
 // inconclusive.
 type Gap struct {
-	// Source: watch/pods, watch/jobs, audit/NODE, sampler, etcd/NODE, watch/changes,
-	// alerts.
+	// Source: watch/pods, watch/jobs, watch/components, watch/leases, audit/NODE,
+	// sampler, etcd/NODE, watch/changes, alerts.
 	Source string        `json:"source"`
 	From   time.Duration `json:"from"`
 	To     time.Duration `json:"to"`

@@ -38,6 +38,11 @@ type History struct {
 	Operations []Timed[Operation]
 	Changes    []Timed[Changes]
 	EtcdStats  []Timed[EtcdStats]
+	Components []Timed[Component]
+	Leases     []Timed[Lease]
+	Logs       []Timed[Log]
+	LogLines   []Timed[LogLine]
+	Looks      []Timed[Look]
 	Gaps       []Timed[Gap]
 	Findings   []Timed[Finding]
 	Usage      []Timed[Usage]
@@ -139,6 +144,16 @@ func (h *History) add(e Event) {
 		put(&h.Changes, e, e.Changes)
 	case e.EtcdStats != nil:
 		put(&h.EtcdStats, e, e.EtcdStats)
+	case e.Component != nil:
+		put(&h.Components, e, e.Component)
+	case e.Lease != nil:
+		put(&h.Leases, e, e.Lease)
+	case e.Log != nil:
+		put(&h.Logs, e, e.Log)
+	case e.LogLine != nil:
+		put(&h.LogLines, e, e.LogLine)
+	case e.Look != nil:
+		put(&h.Looks, e, e.Look)
 	case e.Gap != nil:
 		put(&h.Gaps, e, e.Gap)
 	case e.Finding != nil:

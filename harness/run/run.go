@@ -11,6 +11,7 @@ import (
 	"log"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -354,9 +355,9 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 	}
 	return r.stage(ctx, "converge", itself, func(ctx context.Context) (string, error) {
 		began := time.Now()
-		if err := r.wait(ctx, "all to be as before", r.scenario.Converge, func(ctx context.Context) string {
-			return r.steady(ctx, 10*time.Second, version)
-		}); err != nil {
+		if err := r.wait(ctx, "all to be as before", r.scenario.Converge, r.looking("converge", convergeWindow, func(ctx context.Context) string {
+			return r.steady(ctx, convergeWindow, version)
+		})); err != nil {
 			if ctx.Err() != nil {
 				return "", err // interrupted: it was not shown that it does not
 			}
@@ -367,6 +368,10 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 		return fmt.Sprintf("all as before %s after the last heal", time.Since(began).Round(100*time.Millisecond)), nil
 	})
 }
+
+// convergeWindow is how long all samples must have been good for all to be as
+// before.
+const convergeWindow = 10 * time.Second
 
 // body is what the faults are injected into: the upgrade, or a stretch of time.
 func (r *runner) body(ctx context.Context, p *phases, w *windows, targets upgrade.Targets) (string, error) {
@@ -457,10 +462,34 @@ func (r *runner) finish(ctx context.Context) error {
 // collect gathers the logs. Its failure is told and hides nothing.
 func (r *runner) collect(ctx context.Context) {
 	dir := filepath.Join(r.cfg.Dir, "logs")
-	err := r.stage(context.WithoutCancel(ctx), "collect", plan.BoundCollect, func(ctx context.Context) (string, error) { return dir, r.cluster.Collect(ctx, dir) })
+	err := r.stage(context.WithoutCancel(ctx), "collect", plan.BoundCollect, func(ctx context.Context) (string, error) {
+		err := r.cluster.Collect(ctx, dir)
+		if patterns := sought(r.scenario.SLOs); len(patterns) > 0 && r.samplers != nil {
+			err = errors.Join(err, r.samplers.CollectLogs(dir, patterns))
+		}
+		return dir, err
+	})
 	if err != nil {
 		r.rec.Add(history.Event{Finding: &history.Finding{Level: "note", What: "some logs could not be collected", Evidence: oneLine(err)}})
 	}
+}
+
+// seeker is a promise about what logs hold.
+type seeker interface {
+	// Patterns are regular expressions to be sought in each line.
+	Patterns() []string
+}
+
+// sought are the patterns of all promises.
+func sought(slos []scenarios.SLO) []string {
+	var out []string
+	for _, s := range slos {
+		if p, ok := s.With.(seeker); ok {
+			out = append(out, p.Patterns()...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }
 
 // remove deletes the cluster, unless it is to be kept or a fault is stuck in it.

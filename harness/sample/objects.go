@@ -28,7 +28,14 @@ const (
 	reconnect = time.Second
 )
 
-// objects records the states of pods, jobs, cronjobs and nodes.
+// componentPromises are the SLOs that need the states of kube-system.
+var componentPromises = []string{"components", "logs", "convergence"}
+
+// logPromises are those that need their logs.
+var logPromises = []string{"components", "logs"}
+
+// objects records the states of pods, jobs, cronjobs and nodes, and if a promise
+// needs them those of kube-system's pods and leases.
 //
 // It reads them from etcd's own history instead of through an API server:
 // etcd's watch can be resumed at any revision of the last five minutes
@@ -48,7 +55,7 @@ type tracker interface {
 	verify(ctx context.Context)
 }
 
-func newObjects(ctx context.Context, cfg Config) (*objects, error) {
+func newObjects(ctx context.Context, cfg Config, logs *logKeeper) (*objects, error) {
 	cli, err := clusters.EtcdClient(ctx, cfg.Cluster)
 	if err != nil {
 		return nil, fmt.Errorf("record objects: %w", err)
@@ -94,6 +101,12 @@ func newObjects(ctx context.Context, cfg Config) (*objects, error) {
 	}}
 	if cfg.serves(promiseWatches) {
 		o.tracks = append(o.tracks, &changes{cli: cli, record: cfg.Record, prefix: configMaps(canaries(cfg.Run))})
+	}
+	if !cfg.serves(logPromises...) {
+		logs = nil
+	}
+	if cfg.serves(componentPromises...) {
+		o.tracks = append(o.tracks, componentTracks(cli, cfg.Record, logs)...)
 	}
 	return o, nil
 }

@@ -73,6 +73,7 @@ type Samplers struct {
 	members *members
 	shared  *shared // nil if no promise needs it
 	stats   *stats  // nil if no promise needs it
+	logs    *logKeeper
 
 	stopSchedule context.CancelFunc // no sample starts any more
 	stopRequests context.CancelFunc // samples in flight are cut off
@@ -95,7 +96,7 @@ func Start(ctx context.Context, cfg Config) (_ *Samplers, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("client of %s: %w", cfg.Cluster.Name(), err)
 	}
-	s := &Samplers{cfg: cfg, client: client, ledger: newLedger(cfg.Record, canaries(cfg.Run)), began: time.Now()}
+	s := &Samplers{cfg: cfg, client: client, ledger: newLedger(cfg.Record, canaries(cfg.Run)), logs: newLogKeeper(opener(ctx, cfg.Cluster)), began: time.Now()}
 	var probers []*prober
 	for _, e := range cfg.Cluster.Endpoints() {
 		for _, k := range kinds {
@@ -123,7 +124,7 @@ func Start(ctx context.Context, cfg Config) (_ *Samplers, err error) {
 	if len(probers) == 0 {
 		return nil, fmt.Errorf("cluster %s names no way to its API", cfg.Cluster.Name())
 	}
-	if s.objects, err = newObjects(ctx, cfg); err != nil {
+	if s.objects, err = newObjects(ctx, cfg, s.logs); err != nil {
 		return nil, err
 	}
 	if s.members, err = newMembers(ctx, cfg); err != nil {

@@ -64,6 +64,24 @@ func Catalogue() []Kind {
 			Source: "etcd promises durability of what it acknowledged: 0 lost",
 			New:    newWritesKept,
 		},
+		{
+			Name:   "components",
+			Doc:    "no component of the cluster ends but for a fault or a step of the upgrade that explains it, and somebody always leads kube-controller-manager and kube-scheduler (components.restarts, components.crash-loops, components.leader-gap, components.leader-changes, components.panics); during: [{phases, faults, after, restarts, leaderGap}] allows some phases or faults more",
+			Source: "0 unexplained; leaderGap 24 s: 4.4 s until the last renewal is seen, 15 s lease, 4.4 s until the next try (k8s.io/component-base config/v1alpha1/defaults.go: leaseDuration 15 s, retryPeriod 2 s with jitter 1.2)",
+			New:    newComponents,
+		},
+		{
+			Name:   "logs",
+			Doc:    "a pattern is not in the logs of components, kubelets and containerds, or is (logs.must-not, logs.must); mustNot: [{pattern, in, atMost, during}], must: [{pattern, in}]",
+			Source: "mustNot: what Go says when a process dies of its own mistake (src/runtime/panic.go: panic, fatal error) and its race detector: 0 lines",
+			New:    newLogs,
+		},
+		{
+			Name:   "convergence",
+			Doc:    "all is as before soon after each fault was healed, and after the end of the run (convergence.faults, convergence.end); during: [{phases, faults, after, within}] allows some phases or faults more",
+			Source: "within 60 s: dead connections are found after 45 s (HTTP/2 health check 30 s + 15 s), a container that ended is held back for 10 and 20 s (kubelet back-off)",
+			New:    newConvergence,
+		},
 	}
 }
 

@@ -59,6 +59,7 @@ type FaultFact struct {
 	acting span   // from the start of the injection to proven gone
 	count  int    // of its parameters: how many on each target; 0: all
 	ns     string // of its parameters: the namespace of its victims; empty: any
+	of     string // of its parameters: the component that it is about, if it names one
 }
 
 // Faults tells the life of each injection, in the order of their requests.
@@ -122,6 +123,9 @@ func life(h *history.History, steps []history.Timed[history.Injection], phases [
 		}
 		if ns, ok := v.Params["namespace"].(string); ok {
 			f.ns = ns
+		}
+		if c, ok := v.Params["component"].(string); ok {
+			f.of = c
 		}
 		switch v.State {
 		case "requested":
