@@ -212,11 +212,11 @@ func (c *Alerts) one(h *history.History, g *grounds, r *Result, m MustFire, arou
 		if b.from < f.acting.from && b.over && b.to < f.acting.from {
 			continue // another story
 		}
-		if b.after < f.acting.from {
+		if b.after == 0 || b.after < f.acting.from-alertsNear {
 			early = true
 			continue
 		}
-		low, high := b.after-proven, b.from-proven
+		low, high := max(b.after-proven, 0), max(b.from-proven, 0)
 		say := fmt.Sprintf("%s fired %s (+-%s) after %s was proven", m.Alert, length((low+high)/2), length((high-low)/2), m.Fault)
 		around.evidence(r, span{proven, b.from}, say)
 		g.limit(seconds(low), seconds(high), seconds(m.Within), say)
@@ -294,6 +294,11 @@ func (c *Alerts) mustNot(h *history.History, around surroundings) Result {
 	g.decide(&r)
 	return r
 }
+
+// alertsNear is how long before a fault began the last answer may be that an alert
+// was not firing: two polls. One that fired in between is taken to be the fault's,
+// as any is that fires later.
+const alertsNear = 10 * time.Second
 
 // alertsSlack is how long before the end of the samplers the asking may end: they
 // are stopped one after the other.
