@@ -601,8 +601,11 @@ type Busy struct {
 	// whatever ran on it.
 	Cores int     `json:"cores"`
 	Used  float64 `json:"used"`
+	// Nodes is how many of these the nodes of the cluster used, with all that ran on
+	// them; null if it is not known.
+	Nodes *float64 `json:"nodes,omitempty"`
 	// By are the cores that processes of the cluster used, by their name. What ended
-	// meanwhile (starters of containers) is only in Used.
+	// meanwhile (starters of containers) is only in Nodes.
 	By map[string]float64 `json:"by,omitempty"`
 	// Rejected counts the requests that the API servers' priority and fairness
 	// refused; null if they did not say.

@@ -361,11 +361,17 @@ func saturated(s Step) (string, []string) {
 			where, _, _ = strings.Cut(hop.Name, ":")
 		}
 	}
-	full := false
+	full, others := false, ""
 	if b := s.Busy; b == nil || b.Cores == 0 || b.Used == 0 {
 		why = append(why, "CPU of the machine: not known")
 	} else {
 		full = b.Used >= fullCPU*float64(b.Cores)
+		switch {
+		case b.Nodes == nil:
+			others = " (how much of it was the cluster's is not known)"
+		case *b.Nodes < b.Used/2:
+			others = " (most of it used by others than the cluster: measure on a machine of its own)"
+		}
 		why = append(why, fmt.Sprintf("CPU of the machine: %.2f of %d cores (%s)", b.Used, b.Cores, users(*b)))
 	}
 	refused := false
@@ -385,9 +391,9 @@ func saturated(s Step) (string, []string) {
 	case s.Unschedulable != "" && where == "scheduler":
 		return "room on the nodes", why
 	case full && where != "":
-		return "CPU of the machine; pods waited longest for " + where, why
+		return "CPU of the machine" + others + "; pods waited longest for " + where, why
 	case full:
-		return "CPU of the machine", why
+		return "CPU of the machine" + others, why
 	case refused:
 		return "API server", why
 	case where != "":
@@ -401,6 +407,7 @@ func users(b history.Busy) string {
 	if len(b.By) == 0 {
 		return "by which component is not known"
 	}
+	const starters = "starters of containers and all else"
 	names := slices.SortedFunc(maps.Keys(b.By), func(x, y string) int {
 		switch {
 		case b.By[x] > b.By[y]:
@@ -411,10 +418,17 @@ func users(b history.Busy) string {
 		return strings.Compare(x, y)
 	})
 	var parts []string
-	rest := b.Used
+	rest, what := b.Used, starters+", the rest of the machine too,"
+	if b.Nodes != nil {
+		rest, what = *b.Nodes, starters
+	}
 	for _, n := range names {
 		parts = append(parts, fmt.Sprintf("%s %.2f", n, b.By[n]))
 		rest -= b.By[n]
 	}
-	return strings.Join(append(parts, fmt.Sprintf("starters of containers and all else %.2f", max(0, rest))), ", ")
+	text := strings.Join(append(parts, fmt.Sprintf("%s %.2f", what, max(0, rest))), ", ")
+	if b.Nodes == nil {
+		return text
+	}
+	return fmt.Sprintf("the cluster's nodes %.2f: %s", *b.Nodes, text)
 }

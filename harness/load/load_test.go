@@ -137,7 +137,8 @@ func (b *book) step(minute, rate int, from, to float64, way times) *book {
 
 func (b *book) busy(from, to, used float64, rejected float64, errText string) *book {
 	sec := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-	add(&b.h.Busy, to, history.Busy{From: sec(from), To: sec(to), Cores: 2, Used: used, By: map[string]float64{"kubelet": 0.4, "etcd": 0.1}, Rejected: &rejected, Err: errText})
+	nodes := used - 0.3
+	add(&b.h.Busy, to, history.Busy{From: sec(from), To: sec(to), Cores: 2, Used: used, Nodes: &nodes, By: map[string]float64{"kubelet": 0.4, "etcd": 0.1}, Rejected: &rejected, Err: errText})
 	return b
 }
 
@@ -171,10 +172,21 @@ func TestAnalyse(t *testing.T) {
 		why             string
 	}{
 		{"all held", newBook().step(2, 10, 110, 126, quick).step(3, 20, 150, 186, quick), slo.Pass, 20, "above 20", "nothing: every rate was held", ""},
-		{"the scheduler", broken(starve(2)).busy(180, 242, 1.1, 0, ""), slo.Pass, 10, "between 10 and 40", "scheduler", "CPU of the machine: 1.10 of 2 cores (kubelet 0.40, etcd 0.10, starters of containers and all else 0.60)"},
+		{"the scheduler", broken(starve(2)).busy(180, 242, 1.1, 0, ""), slo.Pass, 10, "between 10 and 40", "scheduler", "CPU of the machine: 1.10 of 2 cores (the cluster's nodes 0.80: kubelet 0.40, etcd 0.10, starters of containers and all else 0.30)"},
 		{"the kubelet", broken(starve(3)).busy(180, 242, 1.1, 0, ""), slo.Pass, 10, "between 10 and 40", "kubelet and container runtime", "kubelet and container runtime: node to container: "},
 		{"the CronJob controller", broken(starve(0)).busy(180, 242, 1.1, 0, ""), slo.Pass, 10, "between 10 and 40", "CronJob controller", ""},
 		{"the machine, seen at the kubelet", broken(starve(3)).busy(180, 242, 1.95, 0, ""), slo.Pass, 10, "between 10 and 40", "CPU of the machine; pods waited longest for kubelet and container runtime", ""},
+		{"the machine, full of others", func() *book {
+			b := broken(starve(3)).busy(180, 242, 1.95, 0, "")
+			few := 0.5
+			b.h.Busy[0].V.Nodes = &few
+			return b
+		}(), slo.Pass, 10, "", "CPU of the machine (most of it used by others than the cluster: measure on a machine of its own); pods waited longest for kubelet and container runtime", "the cluster's nodes 0.50"},
+		{"the machine, whoever filled it", func() *book {
+			b := broken(starve(3)).busy(180, 242, 1.95, 0, "")
+			b.h.Busy[0].V.Nodes = nil
+			return b
+		}(), slo.Pass, 10, "", "CPU of the machine (how much of it was the cluster's is not known); pods waited longest for kubelet and container runtime", "the rest of the machine too, 1.45"},
 		{"the API server", broken(evenly).busy(180, 242, 1, 17, ""), slo.Pass, 10, "", "API server", "refused (429): 17"},
 		{"nothing stands out", broken(evenly).busy(180, 242, 1, 0, ""), slo.Pass, 10, "", "not known", ""},
 		{"nothing was read of the machine", broken(starve(3)), slo.Pass, 10, "", "kubelet and container runtime", "CPU of the machine: not known"},
@@ -305,20 +317,37 @@ func TestReadings(t *testing.T) {
 	}
 }
 
+func TestUsage(t *testing.T) {
+	v1, err := parseUsage("1500000000\n", "", time.Nanosecond)
+	if err != nil || v1 != 1500*time.Millisecond {
+		t.Errorf("%s: %v", v1, err)
+	}
+	v2, err := parseUsage("nr_periods 3\nusage_usec 2500000\nuser_usec 1\n", "usage_usec ", time.Microsecond)
+	if err != nil || v2 != 2500*time.Millisecond {
+		t.Errorf("%s: %v", v2, err)
+	}
+	for _, text := range []string{"", "user_usec 1\n", "usage_usec much\n"} {
+		if _, err := parseUsage(text, "usage_usec ", time.Microsecond); err == nil {
+			t.Errorf("%q was read", text)
+		}
+	}
+}
+
 func TestSince(t *testing.T) {
 	ref := func(pid int) process.Ref { return process.Ref{PID: pid} }
-	a := reading{at: 10 * time.Second, cores: 2, busy: 1000, total: 5000, refusals: true, rejected: 3, procs: map[process.Ref]used{ref(1): {"etcd", 100}}}
-	b := reading{at: 20 * time.Second, cores: 2, busy: 2500, total: 7000, refusals: true, rejected: 5, procs: map[process.Ref]used{ref(1): {"etcd", 300}, ref(2): {"etcd", 100}, ref(3): {"kubelet", 50}}}
+	a := reading{at: 10 * time.Second, cores: 2, busy: 1000, total: 5000, refusals: true, rejected: 3, groups: true, nodes: 3 * time.Second, procs: map[process.Ref]used{ref(1): {"etcd", 100}}}
+	b := reading{at: 20 * time.Second, cores: 2, busy: 2500, total: 7000, refusals: true, rejected: 5, groups: true, nodes: 9 * time.Second, procs: map[process.Ref]used{ref(1): {"etcd", 300}, ref(2): {"etcd", 100}, ref(3): {"kubelet", 50}}}
 	got := b.since(a)
-	two := 2.0
-	want := history.Busy{From: 10 * time.Second, To: 20 * time.Second, Cores: 2, Used: 1.5, By: map[string]float64{"etcd": 0.3, "kubelet": 0.05}, Rejected: &two}
+	two, most := 2.0, 0.6
+	want := history.Busy{From: 10 * time.Second, To: 20 * time.Second, Cores: 2, Used: 1.5, Nodes: &most, By: map[string]float64{"etcd": 0.3, "kubelet": 0.05}, Rejected: &two}
 	if d := cmp.Diff(want, got, cmpopts.EquateApprox(0, 1e-9)); d != "" {
 		t.Errorf("-want +got:\n%s", d)
 	}
 	// What could not be read is no zero.
+	b.groups = false
 	b.refusals, b.errs, b.total, b.procs = false, []error{errors.New("no answer")}, 0, nil
 	got = b.since(a)
-	if got.Rejected != nil || got.Used != 0 || got.By != nil || got.Err != "no answer" || machine(&got) != "not known" {
+	if got.Rejected != nil || got.Nodes != nil || got.Used != 0 || got.By != nil || got.Err != "no answer" || machine(&got) != "not known" {
 		t.Errorf("%+v", got)
 	}
 }

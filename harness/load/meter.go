@@ -50,6 +50,8 @@ type reading struct {
 	rejected    float64
 	errs        []error
 	refusals    bool // rejected was read from every API server
+	nodes       time.Duration
+	groups      bool // nodes was read from every node
 }
 
 type used struct {
@@ -66,10 +68,15 @@ func (m meter) read(ctx context.Context, now func() time.Duration) reading {
 		r.busy, r.total, r.cores, err = parseStat(stat)
 	}
 	r.note(err)
+	r.groups = true
 	for _, n := range m.cluster.Nodes() {
 		if n.Role() == clusters.LoadBalancer {
 			continue
 		}
+		spent, err := usage(ctx, n)
+		r.nodes += spent
+		r.groups = r.groups && err == nil
+		r.note(err)
 		p, ok := n.(clusters.Processes)
 		if !ok {
 			r.note(fmt.Errorf("%s does not show its processes", n.Name()))
@@ -124,6 +131,46 @@ func (r *reading) processes(ctx context.Context, n clusters.Processes) error {
 		r.procs[ref] = used{name(strings.Split(string(cmdline), "\x00")), t}
 	}
 	return nil
+}
+
+// usage is the CPU that a node has used, by its control group.
+func usage(ctx context.Context, n clusters.Node) (time.Duration, error) {
+	c, ok := n.(clusters.Cgroups)
+	if !ok {
+		return 0, fmt.Errorf("%s does not show its control group", n.Name())
+	}
+	g, err := c.Cgroup(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if dir := g.Controllers["cpuacct"]; dir != "" {
+		text, err := os.ReadFile(filepath.Join(dir, "cpuacct.usage"))
+		if err != nil {
+			return 0, fmt.Errorf("CPU of %s: %w", n.Name(), err)
+		}
+		return parseUsage(string(text), "", time.Nanosecond)
+	}
+	text, err := os.ReadFile(filepath.Join(g.Unified, "cpu.stat"))
+	if err != nil {
+		return 0, fmt.Errorf("CPU of %s: %w", n.Name(), err)
+	}
+	return parseUsage(string(text), "usage_usec ", time.Microsecond)
+}
+
+// parseUsage reads the number of the line that begins with key: cpuacct.usage is one
+// number of nanoseconds, cpu.stat of cgroup v2 has usage_usec in a line of its own
+// (Documentation/admin-guide/cgroup-v1/cpuacct.rst, cgroup-v2.rst).
+func parseUsage(text, key string, unit time.Duration) (time.Duration, error) {
+	for line := range strings.Lines(text) {
+		if v, ok := strings.CutPrefix(line, key); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(v), 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("CPU of a control group: %w", err)
+			}
+			return time.Duration(n) * unit, nil
+		}
+	}
+	return 0, fmt.Errorf("CPU of a control group: no %q in %.60q", key, text)
 }
 
 // parseStat reads the first line of /proc/stat: busy is all but idle and iowait, and
@@ -217,6 +264,10 @@ func (r reading) since(before reading) history.Busy {
 		if took > 0 {
 			b.By[p.name] += float64(p.ticks-before.procs[ref].ticks) / ticks / took
 		}
+	}
+	if took > 0 && r.groups && before.groups && r.nodes >= before.nodes {
+		n := (r.nodes - before.nodes).Seconds() / took
+		b.Nodes = &n
 	}
 	if n := r.rejected - before.rejected; r.refusals && before.refusals && n >= 0 {
 		b.Rejected = &n
