@@ -301,7 +301,7 @@ func (c *Etcd) alarms(v etcdView) Result {
 		g.note("no alarm told by %s", count(r.Samples, "member", "members"))
 	}
 	if r.Excluded > 0 {
-		g.note("%d times NOSPACE with a reason", r.Excluded)
+		g.note("%s with a reason", count(r.Excluded, "time NOSPACE", "times NOSPACE"))
 	}
 	g.decide(&r)
 	return r

@@ -135,7 +135,7 @@ func TestEtcd(t *testing.T) {
 			e := voter(0, 2, 1)
 			e.Healthy, e.Alarms = false, "NOSPACE"
 			b.fault("fill", "", "cp0", 50, 60).etcd(50, e).etcd(61, voter(0, 2, 1))
-		}, result: "etcd.alarms", want: Pass, reason: "1 times NOSPACE with a reason"},
+		}, result: "etcd.alarms", want: Pass, reason: "1 time NOSPACE with a reason"},
 		{name: "out of space to the end", make: func(b *book) {
 			well(b)
 			e := voter(0, 2, 1)
