@@ -94,7 +94,11 @@ type Node struct {
 	Unschedulable bool     `json:"unschedulable,omitempty"`
 	Version       string   `json:"version"` // kubelet's
 	Taints        []string `json:"taints,omitempty"`
-	Deleted       bool     `json:"deleted,omitempty"`
+	// Zone is REGION/ZONE of its labels, ZONE without a region; Excluded its
+	// label node.kubernetes.io/exclude-disruption.
+	Zone     string `json:"zone,omitempty"`
+	Excluded bool   `json:"excluded,omitempty"`
+	Deleted  bool   `json:"deleted,omitempty"`
 	// Revision is the resourceVersion of this state.
 	Revision int64 `json:"rv,omitempty"`
 }
@@ -228,6 +232,9 @@ type Pod struct {
 	Grace     int64     `json:"grace,omitempty"`
 	// Disruption is the reason of the condition DisruptionTarget, if True.
 	Disruption string `json:"disruption,omitempty"`
+	// Tolerations are those that match taints with the effect NoExecute, in the
+	// pod's order; recorded if a promise of the run needs them.
+	Tolerations []Toleration `json:"tolerations,omitempty"`
 	// Unschedulable is the scheduler's message while Pending.
 	Unschedulable string `json:"unschedulable,omitempty"`
 	// Reason that the kubelet gives for a phase it set itself: Evicted, Terminated.
@@ -244,6 +251,15 @@ type Pod struct {
 	Deleted bool `json:"deleted,omitempty"`
 	// Revision is the resourceVersion of this state.
 	Revision int64 `json:"rv,omitempty"`
+}
+
+// Toleration of a pod, in the API's words. Seconds is nil if it has no end.
+type Toleration struct {
+	Key      string `json:"key,omitempty"`
+	Operator string `json:"operator,omitempty"`
+	Value    string `json:"value,omitempty"`
+	Effect   string `json:"effect,omitempty"`
+	Seconds  *int64 `json:"seconds,omitempty"`
 }
 
 // Job is the state of a workload Job, each time it changed.

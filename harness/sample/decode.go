@@ -2,6 +2,7 @@ package sample
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -56,6 +57,13 @@ func podState(p *corev1.Pod) history.Pod {
 		Namespace: p.Namespace, Name: p.Name, UID: string(p.UID),
 		Node: p.Spec.NodeName, Phase: string(p.Status.Phase), Created: utc(p.CreationTimestamp),
 		Reason: p.Status.Reason, Finalizers: p.Finalizers,
+	}
+	for _, t := range p.Spec.Tolerations {
+		if t.Effect == "" || t.Effect == corev1.TaintEffectNoExecute {
+			out.Tolerations = append(out.Tolerations, history.Toleration{
+				Key: t.Key, Operator: string(t.Operator), Value: t.Value, Effect: string(t.Effect), Seconds: t.TolerationSeconds,
+			})
+		}
 	}
 	if o := metav1.GetControllerOf(p); o != nil {
 		out.Owner, out.OwnerUID = o.Kind+"/"+o.Name, string(o.UID)
@@ -185,7 +193,9 @@ func decodeNode(raw []byte, places map[string]string) (history.Node, error) {
 	out := history.Node{
 		Name: n.Name, Place: places[n.Name], Ready: string(corev1.ConditionUnknown),
 		Unschedulable: n.Spec.Unschedulable, Version: n.Status.NodeInfo.KubeletVersion,
+		Zone: zoneOf(n.Labels),
 	}
+	_, out.Excluded = n.Labels[labelExcluded]
 	for _, c := range n.Status.Conditions {
 		if c.Type == corev1.NodeReady {
 			out.Ready = string(c.Status)
@@ -195,6 +205,20 @@ func decodeNode(raw []byte, places map[string]string) (history.Node, error) {
 		out.Taints = append(out.Taints, strings.TrimSuffix(t.ToString(), ":"))
 	}
 	return out, nil
+}
+
+// labelExcluded keeps a node out of the node controller's statistics
+// (k8s.io/kubernetes@v1.37.0 pkg/controller/nodelifecycle/node_lifecycle_controller.go).
+const labelExcluded = "node.kubernetes.io/exclude-disruption"
+
+// zoneOf is the zone by a node's labels, the old ones first, as the node
+// controller takes it (k8s.io/component-helpers@v0.37.0 node/topology/helpers.go).
+func zoneOf(labels map[string]string) string {
+	zone := cmp.Or(labels[corev1.LabelFailureDomainBetaZone], labels[corev1.LabelTopologyZone])
+	if region := cmp.Or(labels[corev1.LabelFailureDomainBetaRegion], labels[corev1.LabelTopologyRegion]); region != "" {
+		return region + "/" + zone
+	}
+	return zone
 }
 
 // utc is a time of the API, in one zone so that equal times are equal values.

@@ -202,8 +202,10 @@ func TestDecodeCronJobAndNode(t *testing.T) {
 	}
 
 	n, err := decodeNode(stored(t, "v1", "Node", &corev1.Node{
-		ObjectMeta: metav1.ObjectMeta{Name: "w1"},
-		Spec:       corev1.NodeSpec{Unschedulable: true, Taints: []corev1.Taint{{Key: "node.kubernetes.io/unreachable", Effect: corev1.TaintEffectNoExecute}}},
+		ObjectMeta: metav1.ObjectMeta{Name: "w1", Labels: map[string]string{
+			corev1.LabelTopologyRegion: "r", corev1.LabelTopologyZone: "a", corev1.LabelFailureDomainBetaZone: "b", labelExcluded: "",
+		}},
+		Spec: corev1.NodeSpec{Unschedulable: true, Taints: []corev1.Taint{{Key: "node.kubernetes.io/unreachable", Effect: corev1.TaintEffectNoExecute}}},
 		Status: corev1.NodeStatus{
 			Conditions: []corev1.NodeCondition{{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse}, {Type: corev1.NodeReady, Status: corev1.ConditionUnknown}},
 			NodeInfo:   corev1.NodeSystemInfo{KubeletVersion: "v1.36.1"},
@@ -214,9 +216,24 @@ func TestDecodeCronJobAndNode(t *testing.T) {
 	}
 	if d := cmp.Diff(history.Node{
 		Name: "w1", Place: "worker[0]", Ready: "Unknown", Unschedulable: true, Version: "v1.36.1",
-		Taints: []string{"node.kubernetes.io/unreachable:NoExecute"},
+		Taints: []string{"node.kubernetes.io/unreachable:NoExecute"}, Zone: "r/b", Excluded: true,
 	}, n); d != "" {
 		t.Errorf("node (-want +got):\n%s", d)
+	}
+}
+
+func TestDecodeTolerations(t *testing.T) {
+	ten := int64(10)
+	p, err := decodePod(stored(t, "v1", "Pod", &corev1.Pod{Spec: corev1.PodSpec{Tolerations: []corev1.Toleration{
+		{Key: "a", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule},
+		{Key: "b", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoExecute, TolerationSeconds: &ten},
+		{Key: "c", Value: "v"},
+	}}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]history.Toleration{{Key: "b", Operator: "Exists", Effect: "NoExecute", Seconds: &ten}, {Key: "c", Value: "v"}}, p.Tolerations); d != "" {
+		t.Errorf("tolerations (-want +got):\n%s", d)
 	}
 }
 

@@ -29,7 +29,7 @@ const (
 )
 
 // componentPromises are the SLOs that need the states of kube-system.
-var componentPromises = []string{"components", "logs", "convergence"}
+var componentPromises = []string{"components", "logs", "convergence", "evictions"}
 
 // logPromises are those that need their logs.
 var logPromises = []string{"components", "logs"}
@@ -65,10 +65,17 @@ func newObjects(ctx context.Context, cfg Config, logs *logKeeper) (*objects, err
 		places[n.Name()] = clusters.Place(n)
 	}
 	ns := cfg.Namespace
+	evictions := cfg.serves("evictions")
 	o := &objects{cli: cli, tracks: []tracker{
 		&track[history.Pod]{
 			cli: cli, record: cfg.Record, source: "watch/pods", prefix: "/registry/pods/" + ns + "/",
-			decode: decodePod,
+			decode: func(raw []byte) (history.Pod, error) {
+				p, err := decodePod(raw)
+				if !evictions {
+					p.Tolerations = nil
+				}
+				return p, err
+			},
 			event: func(p history.Pod, rev int64, deleted bool) history.Event {
 				p.Revision, p.Deleted = rev, deleted
 				return history.Event{Pod: &p}

@@ -41,6 +41,12 @@ func Catalogue() []Kind {
 			New:    newEtcd,
 		},
 		{
+			Name:   "evictions",
+			Doc:    "the node controller evicts what its rules say and nothing else: deletions by taint in their windows, none left out, taints at the rates and not under a brake (evictions.window, evictions.missed, evictions.rate); gameday eviction explain tells the rules",
+			Source: "k8s.io/kubernetes v1.32 to v1.37 pkg/controller/nodelifecycle and pkg/controller/tainteviction, rule by rule in harness/eviction; its defaults",
+			New:    newEvictions,
+		},
+		{
 			Name:   "linearizable",
 			Doc:    "every quorum read, create, update and delete of an object, through any API server, takes effect at one moment between its invocation and its answer: no stale read, no lost update, no revision that goes back; operations of unknown outcome may have happened",
 			Source: "0 violations: etcd promises strict serializability of all operations but watches (https://etcd.io/docs/v3.6/learning/api_guarantees/), and a read without a resourceVersion is served from it (https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list); searched by github.com/anishathalye/porcupine",
