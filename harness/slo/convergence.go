@@ -71,10 +71,6 @@ func (c *Convergence) Fits(run scenarios.Shape) []error {
 // run's own gate has it.
 const calmAfter = 10 * time.Second
 
-// memberTold is how long after an etcd member is well again that is told at
-// most: it is asked once a second, and has 800 ms to answer.
-const memberTold = 1800 * time.Millisecond
-
 // trouble is a time in which something was not as it should be. It is over at
 // some moment of end.
 type trouble struct {
@@ -363,7 +359,7 @@ func (c *collector) nodes() {
 func (c *collector) members() {
 	by := map[string][]state{}
 	for _, e := range c.h.Etcd {
-		s := state{at: span{e.At - memberTold, e.At}, node: e.V.Node}
+		s := state{at: span{e.At - memberSlack, e.At}, node: e.V.Node}
 		if !e.V.Healthy {
 			s.why = "etcd on " + e.V.Node + " is no healthy voter"
 		}

@@ -61,7 +61,7 @@ func TestConvergence(t *testing.T) {
 		}, set: func(c *Convergence) { c.Within = 15 * time.Second }, result: "faults", want: Fail, reason: "worker[1] Ready=Unknown"},
 		{name: "an etcd member is back late", make: func(b *book) {
 			b.fault("f", "", "cp1", 50, 60).member(52, "cp1", false).member(130, "cp1", true)
-		}, result: "faults", want: Fail, reason: "after f was healed at 0:59.90: etcd on cp1 is no healthy voter", observed: 69.25},
+		}, result: "faults", want: Fail, reason: "after f was healed at 0:59.90: etcd on cp1 is no healthy voter", observed: 69.15},
 		{name: "a static pod is back late", make: func(b *book) {
 			b.fault("f", "", "cp1", 50, 60).container(70, "cp1", compServer, 1, 69, func(p *history.Component) { p.Ready = false }).container(100, "cp1", compServer, 1, 69)
 		}, set: func(c *Convergence) { c.Within = 10 * time.Second }, result: "faults", want: Pass, reason: "1 fault was healed", observed: .1},
