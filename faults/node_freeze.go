@@ -21,7 +21,7 @@ var nodeFreeze = Kind{
 	Mechanism:   "cgroup.freeze of the node's control group; freezer.state where the machine has cgroup v1 only",
 	Undo:        "the guard, or gameday heal, thaws the group in the journal",
 	Roles:       machines,
-	Needs:       []clusters.Capability{clusters.CapCgroup},
+	Needs:       []clusters.Capability{clusters.CapCgroup, clusters.CapKubelet},
 	Cost:        Cost{Nodes: 1},
 	ProveWithin: 30 * time.Second,
 	// Its probes failed while it was away, so that static pods may be restarted.

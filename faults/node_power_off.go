@@ -18,7 +18,7 @@ var nodePowerOff = Kind{
 	Mechanism: "docker kill of the node's container, docker start at the end, with its address kept and checked",
 	Undo:      "the guard, or gameday heal, switches it on",
 	Roles:     machines,
-	Needs:     []clusters.Capability{clusters.CapPower},
+	Needs:     []clusters.Capability{clusters.CapPower, clusters.CapKubelet},
 	Cost:      Cost{Nodes: 1},
 	// Docker's answer, on a loaded machine.
 	ProveWithin: time.Minute,
