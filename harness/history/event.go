@@ -45,6 +45,10 @@ type Event struct {
 	Log       *Log         `json:"log,omitempty"`
 	LogLine   *LogLine     `json:"logLine,omitempty"`
 	Look      *Look        `json:"look,omitempty"`
+	Probes    *Probes      `json:"probes,omitempty"`
+	Beacon    *Beacon      `json:"beacon,omitempty"`
+	Clock     *Clock       `json:"clock,omitempty"`
+	Endpoints *Endpoints   `json:"endpoints,omitempty"`
 	Gap       *Gap         `json:"gap,omitempty"`
 	Finding   *Finding     `json:"finding,omitempty"`
 	Usage     *Usage       `json:"usage,omitempty"`
@@ -507,11 +511,92 @@ type Look struct {
 	Back time.Duration `json:"back,omitempty"`
 }
 
+// Probes are samples that a pod of the run took of others, by its own clock, in
+// the time up to Until. Event.At is when the harness had them from the pod. All
+// times in it are on the run's clock, each within Bar.
+type Probes struct {
+	Node string `json:"node"`
+	// Process names the process that took them, Seq numbers its lines from 1
+	// without gaps.
+	Process string `json:"process"`
+	Seq     int64  `json:"seq"`
+	// Period between the starts of samples of a series.
+	Period time.Duration `json:"period"`
+	// Until says that every sample of the process that began before is in this
+	// line or in one before.
+	Until time.Duration `json:"until"`
+	// Bar is how far the clock may be off, after what was measured of it was
+	// taken away.
+	Bar time.Duration `json:"bar"`
+	// Lost counts the lines that the process had no room for since the last one.
+	Lost int64 `json:"lost,omitempty"`
+	// CPU that the process has used since its start.
+	CPU    time.Duration `json:"cpu,omitempty"`
+	Series []ProbeSeries `json:"series"`
+}
+
+// ProbeSeries are the samples of one series: Start, Took and Late in
+// microseconds, Start since Probes.Until (most are below 0).
+type ProbeSeries struct {
+	// Kind: mesh (a datagram to a pod on another node and back), cluster-ip (a
+	// request to a Service), dns (a question to the cluster's DNS).
+	Kind string `json:"kind"`
+	// Conn: new or kept; of cluster-ip.
+	Conn string `json:"conn,omitempty"`
+	// To: the node, the Service, or the name that was asked for.
+	To    string  `json:"to"`
+	Start []int64 `json:"start"`
+	Took  []int64 `json:"took"`
+	// Late and Bad by index: how long after its due time a sample started, if
+	// that was more than a millisecond, and why it was not good.
+	Late map[int]int64  `json:"late,omitempty"`
+	Bad  map[int]string `json:"bad,omitempty"`
+}
+
+// Beacon is what a container of the workload wrote of its own life, by the clock
+// of its node; Event.At is its start.
+type Beacon struct {
+	Namespace string `json:"ns"`
+	Pod       string `json:"pod"`
+	UID       string `json:"uid"`
+	Node      string `json:"node"`
+	// Alive is its last sign of life when its log was read, Ended says that it had
+	// come to its end by then.
+	Alive time.Duration `json:"alive"`
+	Ended bool          `json:"ended,omitempty"`
+	// Bar is how far the times may be off.
+	Bar time.Duration `json:"bar"`
+}
+
+// Clock is what was measured of a node's clock: it is ahead of the harness's by
+// Offset, give or take Bar.
+type Clock struct {
+	Node   string        `json:"node"`
+	Offset time.Duration `json:"offset"`
+	Bar    time.Duration `json:"bar"`
+}
+
+// Endpoints are the nodes that hold what an EndpointSlice names, each time it
+// changed.
+type Endpoints struct {
+	Namespace string `json:"ns"`
+	Slice     string `json:"slice"`
+	Service   string `json:"service"`
+	// Ready are the nodes of the endpoints that are ready, Other of those that
+	// are not.
+	Ready   []string `json:"ready,omitempty"`
+	Other   []string `json:"other,omitempty"`
+	Deleted bool     `json:"deleted,omitempty"`
+	// Revision is the resourceVersion of this state.
+	Revision int64 `json:"rv,omitempty"`
+}
+
 // Gap says that a source has no data for a while: whoever needs it there is
 // inconclusive.
 type Gap struct {
 	// Source: watch/pods, watch/jobs, watch/components, watch/leases, audit/NODE,
-	// sampler, etcd/NODE, watch/changes, alerts.
+	// sampler, etcd/NODE, watch/changes, alerts, probe/NODE,
+	// watch/endpoints.
 	Source string        `json:"source"`
 	From   time.Duration `json:"from"`
 	To     time.Duration `json:"to"`

@@ -43,6 +43,10 @@ type History struct {
 	Logs       []Timed[Log]
 	LogLines   []Timed[LogLine]
 	Looks      []Timed[Look]
+	Probes     []Timed[Probes]
+	Beacons    []Timed[Beacon]
+	Clocks     []Timed[Clock]
+	Endpoints  []Timed[Endpoints]
 	Gaps       []Timed[Gap]
 	Findings   []Timed[Finding]
 	Usage      []Timed[Usage]
@@ -154,6 +158,14 @@ func (h *History) add(e Event) {
 		put(&h.LogLines, e, e.LogLine)
 	case e.Look != nil:
 		put(&h.Looks, e, e.Look)
+	case e.Probes != nil:
+		put(&h.Probes, e, e.Probes)
+	case e.Beacon != nil:
+		put(&h.Beacons, e, e.Beacon)
+	case e.Clock != nil:
+		put(&h.Clocks, e, e.Clock)
+	case e.Endpoints != nil:
+		put(&h.Endpoints, e, e.Endpoints)
 	case e.Gap != nil:
 		put(&h.Gaps, e, e.Gap)
 	case e.Finding != nil:

@@ -281,19 +281,25 @@ func (r *runner) leave(ctx context.Context) error {
 // underLoad is the part of the run in which workload and samplers are on.
 func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err error) {
 	if err := r.stage(ctx, "workload", plan.BoundWorkload, func(ctx context.Context) (text string, err error) {
-		r.workload, err = workload.Deploy(ctx, r.cluster, r.cfg.ID, r.scenario.Workload, r.say)
+		promises := r.promises()
+		probing := r.probing(promises)
+		r.workload, err = workload.Deploy(ctx, r.cluster, r.cfg.ID, r.scenario.Workload, probing, r.say)
 		if err != nil {
 			return "", err
+		}
+		if n := r.workload.Unprobed(); n > 0 {
+			r.rec.Add(history.Event{Finding: &history.Finding{Level: "note", What: fmt.Sprintf("%d Services of the workload are not asked: the others stand for them", n)}})
 		}
 		for _, b := range r.workload.Budgets() {
 			r.rec.Add(history.Event{Budget: &b})
 		}
-		var promises []string
-		for _, p := range r.scenario.SLOs {
-			promises = append(promises, p.Name)
+		probes := ""
+		if probing != nil {
+			probes = workload.ProbeNamespace(r.cfg.ID)
 		}
 		if r.samplers, err = sample.Start(ctx, sample.Config{
-			Cluster: r.cluster, Run: r.cfg.ID, Namespace: r.workload.Namespace, Promises: promises, Alerts: alertsOf(r.scenario.SLOs), Record: r.rec,
+			Cluster: r.cluster, Run: r.cfg.ID, Namespace: r.workload.Namespace, Probes: probes,
+			Promises: promises, Alerts: alertsOf(r.scenario.SLOs), Record: r.rec,
 		}); err != nil {
 			r.workload.Stop()
 			return "", fmt.Errorf("start the samplers: %w", err)
@@ -372,6 +378,32 @@ func (r *runner) underLoad(ctx context.Context, targets upgrade.Targets) (err er
 // convergeWindow is how long all samples must have been good for all to be as
 // before.
 const convergeWindow = 10 * time.Second
+
+// promises are the names of the SLOs that will be judged.
+func (r *runner) promises() []string {
+	var out []string
+	for _, p := range r.scenario.SLOs {
+		out = append(out, p.Name)
+	}
+	return out
+}
+
+// probing is what the promises need of pods on every node: the starts of jobs are
+// told by the clocks of nodes. Where a kubelet only says that containers run there
+// is nobody to probe, and what raises the load itself is not to be disturbed.
+func (r *runner) probing(promises []string) *workload.Probing {
+	requests := slices.Contains(promises, "service.availability")
+	if !requests && !slices.Contains(promises, "cron.start-latency") {
+		return nil
+	}
+	runs := func(n clusters.Node) bool {
+		return n.Role() == clusters.LoadBalancer || clusters.Has(n, clusters.CapKubelet)
+	}
+	if r.cfg.Body != nil || slices.ContainsFunc(r.cluster.Nodes(), func(n clusters.Node) bool { return !runs(n) }) {
+		return nil
+	}
+	return &workload.Probing{Requests: requests}
+}
 
 // body is what the faults are injected into: the upgrade, or a stretch of time.
 func (r *runner) body(ctx context.Context, p *phases, w *windows, targets upgrade.Targets) (string, error) {

@@ -5,11 +5,13 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -182,6 +184,27 @@ func decodeCronJob(raw []byte) (history.CronJob, error) {
 	if c.Spec.Suspend != nil {
 		out.Suspended = *c.Spec.Suspend
 	}
+	return out, nil
+}
+
+func decodeEndpoints(raw []byte) (history.Endpoints, error) {
+	var s discoveryv1.EndpointSlice
+	if err := unwrap(raw, "discovery.k8s.io/v1", "EndpointSlice", &s); err != nil {
+		return history.Endpoints{}, err
+	}
+	out := history.Endpoints{Namespace: s.Namespace, Slice: s.Name, Service: s.Labels[discoveryv1.LabelServiceName]}
+	for _, e := range s.Endpoints {
+		if e.NodeName == nil {
+			continue
+		}
+		if r := e.Conditions.Ready; r == nil || *r { // nil means ready
+			out.Ready = append(out.Ready, *e.NodeName)
+		} else {
+			out.Other = append(out.Other, *e.NodeName)
+		}
+	}
+	slices.Sort(out.Ready)
+	slices.Sort(out.Other)
 	return out, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"gameday/clusters"
 	"gameday/harness/history"
@@ -35,7 +36,7 @@ var componentPromises = []string{"components", "logs", "convergence", "evictions
 var logPromises = []string{"components", "logs"}
 
 // objects records the states of pods, jobs, cronjobs and nodes, and if a promise
-// needs them those of kube-system's pods and leases.
+// needs them those of kube-system's pods and leases, and of endpoints.
 //
 // It reads them from etcd's own history instead of through an API server:
 // etcd's watch can be resumed at any revision of the last five minutes
@@ -55,7 +56,7 @@ type tracker interface {
 	verify(ctx context.Context)
 }
 
-func newObjects(ctx context.Context, cfg Config, logs *logKeeper) (*objects, error) {
+func newObjects(ctx context.Context, cfg Config, logs *logKeeper, b *beacons) (*objects, error) {
 	cli, err := clusters.EtcdClient(ctx, cfg.Cluster)
 	if err != nil {
 		return nil, fmt.Errorf("record objects: %w", err)
@@ -78,6 +79,9 @@ func newObjects(ctx context.Context, cfg Config, logs *logKeeper) (*objects, err
 			},
 			event: func(p history.Pod, rev int64, deleted bool) history.Event {
 				p.Revision, p.Deleted = rev, deleted
+				if b != nil {
+					b.seen(p)
+				}
 				return history.Event{Pod: &p}
 			},
 		},
@@ -114,6 +118,19 @@ func newObjects(ctx context.Context, cfg Config, logs *logKeeper) (*objects, err
 	}
 	if cfg.serves(componentPromises...) {
 		o.tracks = append(o.tracks, componentTracks(cli, cfg.Record, logs)...)
+	}
+	if cfg.serves("service.availability") {
+		// The workload's Services, and the cluster's DNS.
+		for _, prefix := range []string{ns + "/", metav1.NamespaceSystem + "/kube-dns-"} {
+			o.tracks = append(o.tracks, &track[history.Endpoints]{
+				cli: cli, record: cfg.Record, source: "watch/endpoints", prefix: "/registry/endpointslices/" + prefix,
+				decode: decodeEndpoints,
+				event: func(e history.Endpoints, rev int64, deleted bool) history.Event {
+					e.Revision, e.Deleted = rev, deleted
+					return history.Event{Endpoints: &e}
+				},
+			})
+		}
 	}
 	return o, nil
 }

@@ -42,6 +42,9 @@ type Config struct {
 	Run string
 	// Namespace of the workload, whose objects are recorded.
 	Namespace string
+	// Probes is the namespace of the pods that probe from within the cluster; ""
+	// if there are none.
+	Probes string
 	// Promises are the names of the SLOs that will be judged: what costs
 	// something is sampled only for those that need it.
 	Promises []string
@@ -74,6 +77,9 @@ type Samplers struct {
 	shared  *shared // nil if no promise needs it
 	stats   *stats  // nil if no promise needs it
 	logs    *logKeeper
+	clocks  *clocks
+	probes  *probes  // nil without
+	beacons *beacons // nil without
 
 	stopSchedule context.CancelFunc // no sample starts any more
 	stopRequests context.CancelFunc // samples in flight are cut off
@@ -124,7 +130,14 @@ func Start(ctx context.Context, cfg Config) (_ *Samplers, err error) {
 	if len(probers) == 0 {
 		return nil, fmt.Errorf("cluster %s names no way to its API", cfg.Cluster.Name())
 	}
-	if s.objects, err = newObjects(ctx, cfg, s.logs); err != nil {
+	s.clocks = &clocks{client: client, record: cfg.Record, known: map[string]interval{}}
+	if cfg.Probes != "" {
+		s.probes = newProbes(client, cfg, s.clocks)
+	}
+	if cfg.Probes != "" && cfg.serves("cron.start-latency") {
+		s.beacons = newBeacons(client, cfg.Record, s.clocks)
+	}
+	if s.objects, err = newObjects(ctx, cfg, s.logs, s.beacons); err != nil {
 		return nil, err
 	}
 	if s.members, err = newMembers(ctx, cfg); err != nil {
@@ -180,6 +193,12 @@ func (s *Samplers) start(ctx context.Context, probers []*prober) {
 	}
 	if s.shared != nil {
 		s.probing.Go(func() { s.shared.run(schedule, requests) })
+	}
+	if s.probes != nil {
+		s.watching.Go(func() { s.probes.run(watches) })
+	}
+	if s.beacons != nil {
+		s.watching.Go(func() { s.beacons.run(watches) })
 	}
 	for i, p := range probers {
 		s.probing.Go(func() { p.run(schedule, requests, offset(i, p.pace.Period)) })
@@ -306,6 +325,7 @@ func (s *Samplers) Summary() string {
 // not in the record), watches see the last write, and the record of objects is
 // compared with etcd's present.
 func (s *Samplers) Stop(ctx context.Context) error {
+	stopped := s.cfg.Record.Now()
 	s.stopSchedule()
 	cut := context.AfterFunc(ctx, s.stopRequests)
 	s.probing.Wait()
@@ -318,6 +338,7 @@ func (s *Samplers) Stop(ctx context.Context) error {
 	s.objects.verify(ctx)
 	s.stopWatches()
 	s.watching.Wait()
+	s.lastWords(ctx, stopped)
 	for _, c := range s.clients { // what is left open would hold the API servers' connections
 		c.CloseIdleConnections()
 	}
@@ -329,6 +350,19 @@ func (s *Samplers) Stop(ctx context.Context) error {
 		return fmt.Errorf("stop the samplers: %w", err)
 	}
 	return nil
+}
+
+// lastWords takes what the pods of the cluster have still to tell of the time up
+// to a moment.
+func (s *Samplers) lastWords(ctx context.Context, stopped time.Duration) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), tellWithin)
+	defer cancel()
+	if s.probes != nil {
+		s.probes.finish(ctx, stopped)
+	}
+	if s.beacons != nil {
+		s.beacons.finish(ctx)
+	}
 }
 
 // settle waits until every open watch has seen the last acknowledged write. One

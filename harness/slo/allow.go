@@ -220,6 +220,17 @@ func (p *parts) add(part int, length, bar, limit time.Duration) {
 	}
 }
 
+// merge takes what others have collected by limits of which the first are the same.
+func (p *parts) merge(o *parts) {
+	for i := range p.list {
+		p.list[i].Samples += o.list[i].Samples
+		if o.list[i].Samples > 0 && o.ratio[i] >= p.ratio[i] {
+			p.ratio[i] = o.ratio[i]
+			p.list[i].Observed, p.list[i].ErrorBar, p.list[i].Budget = o.list[i].Observed, o.list[i].ErrorBar, o.list[i].Budget
+		}
+	}
+}
+
 // take writes the parts into a result: the worst by its own limit stands for it.
 func (p *parts) take(r *Result) {
 	worst := 0

@@ -65,6 +65,12 @@ func Catalogue() []Kind {
 			New:    newWatchComplete,
 		},
 		{
+			Name:   "service.availability",
+			Doc:    "pods reach pods on every other node, the workload's Services, on new and kept connections, and the cluster's DNS: longest outage that no fault explains, share of good samples, p99 (service.mesh, service.cluster-ip, service.dns); during: [{phases: [upgrade/*/kubelet], faults: [ID], after, mesh, clusterIP, dns}] allows some phases and faults more",
+			Source: "mesh 3 s: TCP sends again after 1 s and 3 s (RFC 6298), so that a connection lives through it; cluster-ip and dns 5 s: a resolver asks again after 5 s (resolv.conf(5), timeout), and the workload's readiness probes and kube-proxy take a pod out of a Service within that; 99 % good: who asks again fails once in 10 000; recovery 60 s: as pods.ledger",
+			New:    newServiceAvailability,
+		},
+		{
 			Name:   "writes.kept",
 			Doc:    "every acknowledged write is on every etcd member, and all members hold the same data",
 			Source: "etcd promises durability of what it acknowledged: 0 lost",

@@ -22,7 +22,9 @@ import (
 //
 // Latency is from the slot (of a CronJob that forbids overlaps: from the end of
 // the Job before, if that ran then) to the first start of a container of the Job's
-// pods, over all slots: one that never started counts as longer than any bound.
+// pods, over all slots: one that never started counts as longer than any bound. The
+// container's own clock says when it started, or, if that is not in the record, the
+// API, which cuts it to the second.
 //
 // A percentile is the nearest rank: of 100 slots p99 is the last but one. Among
 // fewer than leave one out it is the latest of all, and is judged and told as
@@ -303,8 +305,9 @@ func (c *CronStartLatency) latency(w cronWork) Result {
 	blind := "" // the first slot that may have started unseen
 	var late []start
 	var worst, waited time.Duration // longest latency; longest wait for a start that never came
-	never, excused, early, held, caughtUp := 0, 0, 0, 0, 0
+	never, excused, early, held, caughtUp, own := 0, 0, 0, 0, 0, 0
 	var latestJob time.Duration
+	var bar time.Duration // of the containers' own clocks
 	for _, s := range w.slots {
 		if _, ok := w.lawful(s); ok {
 			excused++
@@ -318,16 +321,21 @@ func (c *CronStartLatency) latency(w cronWork) Result {
 			caughtUp, latestJob = caughtUp+1, max(latestJob, skew)
 		}
 		from := w.at(s.At)
-		x := start{took: forever}
+		x := start{took: forever, sure: forever, most: forever}
 		until := w.stop
 		if !s.Started.IsZero() {
 			x.took = s.Started.Sub(s.At)
-			if wait > 0 {
-				x.took = max(0, x.took-wait)
+			off := s.Bar
+			if wait > 0 { // from the end of a Job, which the API tells to the second
+				x.took, off = max(0, x.took-wait), max(s.Bar, apiSecond)
+			}
+			x.sure, x.most = x.took, x.took+off
+			if s.Own {
+				x.sure -= off
+				own, bar = own+1, max(bar, s.Bar)
 			}
 			until = w.at(s.Started)
 		}
-		x.sure = x.took
 		// The part depends on the slot alone, not on when it started.
 		at := span{from, from + by.base}
 		_, x.lenient = by.of(at, false)
@@ -375,7 +383,10 @@ func (c *CronStartLatency) latency(w cronWork) Result {
 	if text := hopsText(r.Hops); text != "" {
 		g.note("%s", text)
 	}
-	if len(late) > never {
+	if started := len(late) - never; started > 0 {
+		if own > 0 {
+			g.note("%d of %d starts are by the containers' own clocks (+-%s), the rest by the API, to the second", own, started, length(bar))
+		}
 		g.note("the latest start was %s after its slot", length(worst))
 	}
 	if never > 0 {
@@ -400,9 +411,10 @@ func (c *CronStartLatency) latency(w cronWork) Result {
 // nextScheduleDelta), the time of a request, and what the API cuts off.
 const jobSkew = 2 * time.Second
 
-// start is the latency of a slot: as known, and what of it is sure.
+// start is the latency of a slot: as known, what of it is sure, and what it is at
+// most.
 type start struct {
-	took, sure time.Duration
+	took, sure, most time.Duration
 	// The part that it falls to (-1: elsewhere), as the windows are at most and
 	// at least.
 	lenient, strict int
@@ -423,11 +435,11 @@ func (c *CronStartLatency) percentiles(g *grounds, r *Result, by limits, late []
 	var few []string
 	r.Budget = seconds(c.bounds()[0].budget)
 	for part := -1; part < len(by.in); part++ {
-		var known, sure [2][]time.Duration // by strict and by lenient windows
+		var known, sure, most [2][]time.Duration // by strict and by lenient windows
 		for _, x := range late {
 			for i, of := range []int{x.strict, x.lenient} {
 				if of == part {
-					known[i], sure[i] = append(known[i], x.took), append(sure[i], x.sure)
+					known[i], sure[i], most[i] = append(known[i], x.took), append(sure[i], x.sure), append(most[i], x.most)
 				}
 			}
 		}
@@ -443,14 +455,16 @@ func (c *CronStartLatency) percentiles(g *grounds, r *Result, by limits, late []
 			if len(known[0])+len(known[1]) == 0 {
 				break
 			}
-			say, value := b.name+" is "+length(p)+where, p
+			high := max(percentile(most[0], b.p), percentile(most[1], b.p))
+			say, value, bar := b.name+" is "+length(p)+where, p, high-p
 			if p == forever {
+				bar = apiSecond
 				say, value = fmt.Sprintf("%s never started%s (waited %s)", b.name, where, length(waited)), waited
 			}
 			if x := &all.list[part+1]; worst == 0 || p > b.budget {
 				worst = float64(value) / float64(b.budget)
 				all.ratio[part+1] = worst
-				x.Budget, x.Observed, x.ErrorBar, x.Samples = seconds(b.budget), seconds(value), seconds(apiSecond), len(known[1])
+				x.Budget, x.Observed, x.ErrorBar, x.Samples = seconds(b.budget), seconds(value), seconds(bar), len(known[1])
 			}
 			broken := percentile(sure[0], b.p) > b.budget && percentile(sure[1], b.p) > b.budget
 			if n := len(known[1]); b.p < 1 && n > 0 && rank(n, b.p) == n {
@@ -460,17 +474,18 @@ func (c *CronStartLatency) percentiles(g *grounds, r *Result, by limits, late []
 			if part >= 0 {
 				open = by.in[part].open
 			}
-			// A time of the API is cut to the second: the latency is in [p, p+1 s).
 			switch {
 			case p > b.budget && broken:
 				g.fail("%s", say)
 			case p > b.budget && blind != "":
 				g.doubt("%s; %s", blind, say)
+			case p > b.budget && percentile(known[0], b.p) > b.budget && percentile(known[1], b.p) > b.budget:
+				g.doubt("%s: too close to the budget for its error bar", say)
 			case p > b.budget:
 				g.doubt("%s, but with slots at the edge of a phase", say)
 			case open != "" && p > by.base:
 				g.doubt("%s, but the end of %s is not in the record", say, open)
-			case p+apiSecond > b.budget:
+			case high > b.budget:
 				g.doubt("%s: too close to the budget for its error bar", say)
 			default:
 				g.note("%s", say)
@@ -482,7 +497,6 @@ func (c *CronStartLatency) percentiles(g *grounds, r *Result, by limits, late []
 	}
 	if len(late) > 0 {
 		all.take(r)
-		r.ErrorBar = seconds(apiSecond)
 	}
 }
 

@@ -443,3 +443,46 @@ func TestPercentileNames(t *testing.T) {
 		}
 	}
 }
+
+// beacons adds what the container of every Job's pod says of its start: so long
+// after its slot, by a clock that is known within 4 ms.
+func (b *book) beacons(late float64) *book {
+	for _, j := range b.h.Jobs {
+		at := j.V.Slot.Sub(zero).Seconds() + late
+		add(b, &b.h.Beacons, at, history.Beacon{Namespace: "ns", Pod: j.V.Name + "-x", UID: "pod-" + j.V.UID, Node: "w0", Alive: sec(at + 2), Ended: true, Bar: 4 * time.Millisecond})
+	}
+	return b
+}
+
+// The container's own clock says when it started; without it the API does, which
+// cuts the start to the second.
+func TestCronStartByTheContainersClock(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		own      bool
+		late     float64
+		verdict  Verdict
+		reason   string
+		observed float64
+		bar      float64
+	}{
+		{"own, below", true, 59.98, Pass, "19 of 19 starts are by the containers' own clocks (+-4 ms)", 59.98, .004},
+		{"own, at the edge from below", true, 59.998, Inconclusive, "too close to the budget for its error bar", 59.998, .004},
+		{"own, at the edge from above", true, 60.002, Inconclusive, "too close to the budget for its error bar", 60.002, .004},
+		{"own, above", true, 60.01, Fail, "p99 is 60.0 s", 60.01, .004},
+		{"by the API, below", false, 58.5, Pass, "p99 is 58.0 s", 58, 1},
+		{"by the API, at the edge", false, 60.5, Inconclusive, "too close to the budget for its error bar", 60, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBook(1230).cronJob("a", "* * * * *", nil).minutes("a", 1140, c.late)
+			if c.own {
+				b.beacons(c.late)
+			}
+			r := named(t, newCronStartLatency().Check(b.h), "cron.start-latency")
+			want(t, r, c.verdict, c.reason)
+			if r.Observed != c.observed || r.ErrorBar != c.bar {
+				t.Errorf("observed %v +-%v, not %v +-%v", r.Observed, r.ErrorBar, c.observed, c.bar)
+			}
+		})
+	}
+}

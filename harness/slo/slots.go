@@ -31,8 +31,12 @@ type Slot struct {
 	Jobs []string
 	// Created is when the first of them was made. PodCreated, Scheduled and Started
 	// are of the pod whose container started first, in the end that of the container;
-	// if none did, of the pod that came furthest.
+	// if none did, of the pod that came furthest. Own says that the container itself
+	// said when it Started, give or take Bar; else it is a time of the API, up to Bar
+	// before the start.
 	Created, PodCreated, Scheduled, Started time.Time
+	Own                                     bool
+	Bar                                     time.Duration
 }
 
 // parseSchedule reads a schedule exactly as the CronJob controller does
@@ -157,19 +161,29 @@ func join(h *history.History, slots []Slot) {
 			}
 		}
 	}
+	own := map[string]history.Timed[history.Beacon]{} // by pod UID
+	for _, b := range h.Beacons {
+		own[b.V.UID] = b
+	}
 	for i := range h.Pods {
 		p := &h.Pods[i]
 		s := of[p.V.OwnerUID]
 		if s == nil {
 			continue
 		}
+		started, bar := p.V.Started, apiSecond
+		b, said := own[p.V.UID]
+		if said {
+			started, bar = h.Run.Began.Add(b.At).UTC(), b.V.Bar
+		}
 		switch {
 		case p.V.Started.IsZero():
 			if s.Started.IsZero() && (s.PodCreated.IsZero() || s.Scheduled.IsZero() && !p.V.Scheduled.IsZero()) {
 				s.PodCreated, s.Scheduled = p.V.Created, p.V.Scheduled
 			}
-		case s.Started.IsZero() || p.V.Started.Before(s.Started):
-			s.PodCreated, s.Scheduled, s.Started = p.V.Created, p.V.Scheduled, p.V.Started
+		case s.Started.IsZero() || started.Before(s.Started):
+			s.PodCreated, s.Scheduled, s.Started = p.V.Created, p.V.Scheduled, started
+			s.Own, s.Bar = said, bar
 		}
 	}
 }

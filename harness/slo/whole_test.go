@@ -23,6 +23,7 @@ func whole() *book {
 		b.series(i+1, v, "lb", 1230, down(150, 152))
 	}
 	b.told("lb", 1230, nil)
+	b.probes(1235, nil)
 	for i := range 120 {
 		add(b, &b.h.Writes, float64(i)*10, history.Write{Key: canary(float64(i) * 10), Outcome: "ok", Revision: revision(float64(i) * 10)})
 	}
@@ -128,6 +129,8 @@ func TestNothingPassesUnmeasured(t *testing.T) {
 		{"pods", func(h *history.History) { h.Pods = nil }, "cron.start-latency pods.unexplained pods.restarts pods.stuck-pending pods.stuck-terminating pods.below-budget jobs.killed convergence.faults convergence.end evictions.window evictions.missed evictions.rate"},
 		{"budgets", func(h *history.History) { h.Budgets = nil }, "pods.below-budget"},
 		{"audit", func(h *history.History) { h.Audits = nil }, "pods.unexplained evictions.window"},
+		{"probes", func(h *history.History) { h.Probes = nil }, "service.mesh service.cluster-ip service.dns"},
+		{"half of the probes", func(h *history.History) { h.Probes = h.Probes[:len(h.Probes)/2] }, "service.mesh service.cluster-ip service.dns"},
 		{"phases", func(h *history.History) { h.Phases = nil }, "pods.unexplained"},
 		{"the steady state", func(h *history.History) { h.Stages = h.Stages[:1] }, "api.read api.quorum-read api.write api.watch"},
 		{"components", func(h *history.History) { h.Components = nil }, "components.restarts components.crash-loops components.panics convergence.faults convergence.end"},

@@ -99,10 +99,10 @@ func pack(binary []byte) (ref string, archive []byte, err error) {
 	return tag.String(), out.Bytes(), nil
 }
 
-// load imports the image on the nodes that run the workload, all at once.
-func load(ctx context.Context, c clusters.Cluster, archive []byte) error {
+// load imports the image on some nodes, all at once.
+func load(ctx context.Context, c clusters.Cluster, on []clusters.Node, archive []byte) error {
 	together, ctx := errgroup.WithContext(ctx)
-	for _, n := range hosts(c) {
+	for _, n := range on {
 		together.Go(func() error {
 			if err := c.LoadImages(ctx, n, bytes.NewReader(archive)); err != nil {
 				return fmt.Errorf("load the workload's image on %s: %w", n.Name(), err)

@@ -24,7 +24,11 @@ const (
 	partServe = "serve"
 	partJob   = "job"
 
-	port = 8080
+	// port of the agent, servicePort of the Services before it, meshPort of the
+	// agent's datagrams.
+	port        = 8080
+	servicePort = 80
+	meshPort    = 8081
 	// backoffLimit of every Job: so many pods may fail of themselves before the
 	// Job does. Pods that are disrupted (evicted, preempted, tainted away) are
 	// replaced and not counted (podFailurePolicy).
@@ -196,7 +200,7 @@ func (b builder) service(app string, headless bool) *corev1.Service {
 		ObjectMeta: b.meta(app, labelApp, app),
 		Spec: corev1.ServiceSpec{
 			Selector: b.labels(labelApp, app),
-			Ports:    []corev1.ServicePort{{Name: "http", Port: 80, TargetPort: intstr.FromString("http")}},
+			Ports:    []corev1.ServicePort{{Name: "http", Port: servicePort, TargetPort: intstr.FromString("http")}},
 		},
 	}
 	if headless {

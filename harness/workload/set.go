@@ -41,6 +41,9 @@ type Set struct {
 	spec   scenarios.Workload
 	say    clusters.Say
 	every  time.Duration // between two looks at the long Jobs
+	// probing is nil without probing pods; nodes are those that must have one.
+	probing *Probing
+	nodes   []string
 
 	stop  context.CancelFunc
 	lanes sync.WaitGroup
@@ -51,8 +54,9 @@ func namespace(run string) string { return "gameday-" + run }
 
 // Deploy makes the workload of a run in the namespace gameday-<run> and returns
 // when all of it is ready. From then on long Jobs follow one another until Stop,
-// also when ctx ends. If it fails nothing is left.
-func Deploy(ctx context.Context, cluster clusters.Cluster, run string, w scenarios.Workload, say clusters.Say) (_ *Set, err error) {
+// also when ctx ends. If it fails nothing is left. Without probing there are no
+// probing pods.
+func Deploy(ctx context.Context, cluster clusters.Cluster, run string, w scenarios.Workload, probing *Probing, say clusters.Say) (_ *Set, err error) {
 	cfg := rest.CopyConfig(cluster.REST())
 	cfg.QPS = -1 // no rate limit of client-go's own
 	cfg.Timeout = requestFor
@@ -64,13 +68,18 @@ func Deploy(ctx context.Context, cluster clusters.Cluster, run string, w scenari
 	if err != nil {
 		return nil, err
 	}
-	if err := load(ctx, cluster, archive); err != nil {
+	on := hosts(cluster)
+	if probing != nil {
+		on = everyNode(cluster)
+	}
+	if err := load(ctx, cluster, on, archive); err != nil {
 		return nil, err
 	}
 	lanes, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Set{
 		Namespace: namespace(run), client: client, spec: w, say: say, every: lanePoll, stop: stop,
-		build: builder{run: run, namespace: namespace(run), image: ref},
+		build:   builder{run: run, namespace: namespace(run), image: ref},
+		probing: probing, nodes: members(cluster),
 	}
 	defer func() {
 		if err != nil {
@@ -172,6 +181,9 @@ func (s *Set) create(ctx context.Context) error {
 			made("cronjob "+c.Name, err)
 		}
 	}
+	if s.probing != nil {
+		s.createProbes(ctx, made)
+	}
 	return errors.Join(errs...)
 }
 
@@ -243,6 +255,9 @@ func (s *Set) Unready(ctx context.Context) string {
 				bad = append(bad, "no job of "+app+" runs")
 			}
 		}
+	}
+	if why := s.unreadyProbes(ctx); why != "" {
+		bad = append(bad, why)
 	}
 	return strings.Join(bad, ", ")
 }
@@ -368,6 +383,9 @@ func (s *Set) String() string {
 	if w := s.spec.Jobs; w != nil {
 		parts = append(parts, fmt.Sprintf("%d jobs of %s at a time", w.Parallel, w.Duration))
 	}
+	if s.probing != nil {
+		parts = append(parts, fmt.Sprintf("a probing pod on each of %d nodes", len(s.nodes)))
+	}
 	if len(parts) == 0 {
 		return "nothing"
 	}
@@ -380,12 +398,15 @@ func (s *Set) Stop() {
 	s.lanes.Wait()
 }
 
-// Remove deletes the namespace with all that is in it. It does not wait until it
-// is gone.
+// Remove deletes the namespaces with all that is in them. It does not wait until
+// they are gone.
 func (s *Set) Remove(ctx context.Context) error {
-	err := s.client.CoreV1().Namespaces().Delete(ctx, s.Namespace, metav1.DeleteOptions{})
-	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("delete the workload's namespace: %w", err)
+	var errs []error
+	for _, ns := range []string{s.Namespace, ProbeNamespace(s.build.run)} {
+		err := s.client.CoreV1().Namespaces().Delete(ctx, ns, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			errs = append(errs, fmt.Errorf("delete the workload's namespace %s: %w", ns, err))
+		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

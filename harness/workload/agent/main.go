@@ -4,9 +4,11 @@
 //
 //	agent job --for 20s    runs so long, whatever signal comes, and exits 0
 //	agent serve            serves HTTP on :8080 until SIGTERM
+//	agent probe            asks pods on other nodes, Services and the DNS, until SIGTERM
 //
-// Both print lines of JSON on stdout: one at their start, one each second, one
-// at their end, each with the wall clock in nanoseconds and the pod's uid.
+// All print lines of JSON on stdout, each with the wall clock in nanoseconds and
+// the pod's uid: one at their start, one at their end, and between them the first
+// two one each second, the last what it saw, each few seconds.
 package main
 
 import (
@@ -18,7 +20,9 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"sync/atomic"
+	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -30,19 +34,31 @@ type line struct {
 	Pod   string `json:"pod"`
 	UID   string `json:"uid"`
 	Node  string `json:"node"`
-	Event string `json:"event"` // start, alive, signal, end
+	Event string `json:"event"` // start, alive, signal, end, probes
+	// Process tells the processes of a container apart that was started again.
+	Process string  `json:"process,omitempty"`
+	Probes  *probes `json:"probes,omitempty"`
 }
 
 type printer struct {
-	seq  atomic.Int64
+	mu   sync.Mutex
+	seq  int64
 	pod  string
 	uid  string
 	node string
 }
 
-func (p *printer) print(event string) {
-	// One write for each line: lines of several goroutines do not mix.
-	b, err := json.Marshal(line{time.Now().UnixNano(), p.seq.Add(1), p.pod, p.uid, p.node, event})
+func (p *printer) print(event string) { p.write(line{Event: event}) }
+
+func (p *printer) printProbes(s probes) { p.write(line{Event: "probes", Probes: &s}) }
+
+func (p *printer) write(l line) {
+	p.mu.Lock() // lines come in the order of their numbers
+	defer p.mu.Unlock()
+	p.seq++
+	l.At, l.Seq, l.Pod, l.UID, l.Node = wall(time.Now()), p.seq, p.pod, p.uid, p.node
+	l.Process = strconv.FormatInt(began.UnixNano(), 36)
+	b, err := json.Marshal(l)
 	if err == nil {
 		_, err = os.Stdout.Write(append(b, '\n'))
 	}
@@ -74,7 +90,7 @@ func main() {
 
 func run(ctx context.Context) error {
 	if len(os.Args) < 2 {
-		return errors.New("want job or serve")
+		return errors.New("want job, serve or probe")
 	}
 	p := &printer{pod: os.Getenv("POD_NAME"), uid: os.Getenv("POD_UID"), node: os.Getenv("NODE_NAME")}
 	switch os.Args[1] {
@@ -93,8 +109,25 @@ func run(ctx context.Context) error {
 			return err
 		}
 		return serve(ctx, p, *addr, *linger)
+	case "probe":
+		var o probeOptions
+		flags := flag.NewFlagSet("probe", flag.ContinueOnError)
+		flags.StringVar(&o.listen, "listen", ":8080", "address to say the time on")
+		flags.StringVar(&o.mesh, "mesh", ":8081", ":PORT of the pod to answer datagrams on")
+		flags.StringVar(&o.bootstrap, "others", "", "name that stands for the addresses of all such pods")
+		flags.DurationVar(&o.period, "every", 500*time.Millisecond, "between two samples of a series")
+		nodes := flags.String("nodes", "", "nodes to ask for a sign of life, with commas between")
+		flags.Var(&o.services, "service", "NAME=ADDRESS:PORT of a Service; may be given again")
+		flags.Var(&o.names, "dns", "NAME.=ADDRESS that the DNS must answer; may be given again")
+		if err := flags.Parse(os.Args[2:]); err != nil {
+			return err
+		}
+		if *nodes != "" {
+			o.nodes = strings.Split(*nodes, ",")
+		}
+		return probe(ctx, p, o)
 	}
-	return fmt.Errorf("unknown command %q: want job or serve", os.Args[1])
+	return fmt.Errorf("unknown command %q: want job, serve or probe", os.Args[1])
 }
 
 // job runs to its end. SIGTERM is told and does not end it: work that is worth
@@ -117,10 +150,14 @@ func job(ctx context.Context, p *printer, long time.Duration) error {
 	}
 }
 
+func signalled(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+}
+
 // serve answers /readyz and / until SIGTERM; then /readyz fails, and after the
 // linger it ends when the requests in flight have their answers.
 func serve(alive context.Context, p *printer, addr string, linger time.Duration) error {
-	ctx, stop := signal.NotifyContext(alive, syscall.SIGTERM, syscall.SIGINT)
+	ctx, stop := signalled(alive)
 	defer stop()
 	p.print("start")
 	defer p.print("end")
