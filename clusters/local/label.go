@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// How a cluster is found again: by its folder, top/CLUSTER, which is made first and
+// How a cluster is found again: by its folder, topDir/CLUSTER, which is made first and
 // removed last, and holds a label that says what was made. What runs of it is found
 // by the variable labelEnv in the environment of processes. Nothing in the label
 // changes as long as the cluster is.
@@ -25,8 +25,15 @@ const (
 	labelFile    = "label.json"
 )
 
-// top is where clusters have their folders. It is no cache: what is in it is in use.
-const top = "/var/lib/gameday/local"
+// topDir is where clusters have their folders. It is no cache: what is in it is in
+// use. Who has a state of his own ($XDG_STATE_HOME), as tests do, has clusters of his
+// own, too, and neither sees nor deletes those of others.
+func topDir() string {
+	if own := os.Getenv("XDG_STATE_HOME"); own != "" {
+		return filepath.Join(own, "gameday", "local")
+	}
+	return "/var/lib/gameday/local"
+}
 
 // label of a cluster.
 type label struct {
@@ -39,7 +46,7 @@ type label struct {
 	Groups        map[string]string `json:"groups,omitempty"`
 }
 
-func dirOf(cluster string) string { return filepath.Join(top, cluster) }
+func dirOf(cluster string) string { return filepath.Join(topDir(), cluster) }
 
 // readLabel reads the label of a cluster. That there is none, or half of one, is no
 // error: a creation was killed.
@@ -72,7 +79,7 @@ func (l label) write(cluster string) error {
 
 // names lists the clusters that have a folder.
 func names() ([]string, error) {
-	entries, err := os.ReadDir(top)
+	entries, err := os.ReadDir(topDir())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

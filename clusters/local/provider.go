@@ -136,7 +136,7 @@ func Open(ctx context.Context, name string) (*Cluster, error) {
 // lock keeps two processes from making or deleting clusters at the same time in one
 // respect: a name, or (empty) the choice of a network.
 func lock(name string) (unlock func() error, err error) {
-	dir := filepath.Join(filepath.Dir(top), "local-locks")
+	dir := filepath.Join(filepath.Dir(topDir()), "local-locks")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
