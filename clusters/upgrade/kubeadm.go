@@ -139,6 +139,17 @@ type run struct {
 }
 
 // Run implements Strategy.
+// Preload implements Preloader.
+func (k *kubeadm) Preload(ctx context.Context, env Env) (string, error) {
+	places := Places(env.Cluster.Nodes())
+	if err := Check(places, env.Options); err != nil {
+		return "", err
+	}
+	r := &run{kubeadm: k, env: env, steps: k.Steps(places, env.Options)}
+	return r.prepare(ctx)
+}
+
+// Run implements Strategy.
 func (k *kubeadm) Run(ctx context.Context, env Env) (err error) {
 	r := &run{kubeadm: k, env: env, nodes: map[string]clusters.Node{}, pub: newPublisher(env.Publish)}
 	places := Places(env.Cluster.Nodes())

@@ -25,6 +25,13 @@ type Strategy interface {
 	Run(ctx context.Context, env Env) error
 }
 
+// Preloader is a strategy that can bring what it needs onto the nodes beforehand, as
+// operators do. Run then finds it there, and its phase PhasePrepare is short.
+type Preloader interface {
+	// Preload changes nothing that runs. It says what it brought.
+	Preload(ctx context.Context, env Env) (seen string, err error)
+}
+
 // Kind is a line of the catalogue of strategies.
 type Kind struct {
 	Name, Doc string

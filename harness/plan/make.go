@@ -156,9 +156,13 @@ func (m *maker) stages(steps []upgrade.Step) ([]Step, error) {
 		stage("prepare", BoundPrepare, "the machine: Docker"),
 		stage("images", BoundImages, "%s", images),
 		stage("create", BoundCreate, "%d control planes + %d workers, every node Ready", s.Cluster.ControlPlanes, s.Cluster.Workers),
-		stage("workload", BoundWorkload, "%s", workload(s.Workload)),
-		stage("steady", s.Steady+BoundSteady, "all well for %s before anything is broken", short(s.Steady)),
 	}
+	if s.Upgrade != nil {
+		out = append(out, stage("preload", BoundPreload, "images and binaries of %s onto the nodes", s.Upgrade.To))
+	}
+	out = append(out,
+		stage("workload", BoundWorkload, "%s", workload(s.Workload)),
+		stage("steady", s.Steady+BoundSteady, "all well for %s before anything is broken", short(s.Steady)))
 	body, err := m.body(steps)
 	if err != nil {
 		return nil, err
@@ -188,7 +192,7 @@ func (m *maker) body(steps []upgrade.Step) (Step, error) {
 	if err := m.inject(&out); err != nil {
 		return out, err
 	}
-	prepare := Step{Kind: KindPhase, ID: upgrade.PhasePrepare, Text: "images and binaries onto the nodes", Gone: m.gone(upgrade.PhasePrepare)}
+	prepare := Step{Kind: KindPhase, ID: upgrade.PhasePrepare, Text: "what the nodes need is there", Gone: m.gone(upgrade.PhasePrepare)}
 	if err := m.inject(&prepare); err != nil {
 		return out, err
 	}

@@ -27,6 +27,7 @@ const (
 	BoundPrepare  = 10 * time.Minute // Docker, which may have to be installed
 	BoundImages   = 60 * time.Minute // two; a node image from source takes 12 min on 2 cores
 	BoundCreate   = 20 * time.Minute // 66 s for 3+2 nodes on 2 cores; kind itself is given 15 min, then undone
+	BoundPreload  = 10 * time.Minute // 25 s for five nodes on 2 cores
 	BoundWorkload = 5 * time.Minute
 	BoundSteady   = 5 * time.Minute  // beside the steady time itself
 	BoundHeal     = 10 * time.Minute // kubelet may wait 5 min to restart a crashed static pod

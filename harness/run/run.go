@@ -211,7 +211,9 @@ func (r *runner) run(ctx context.Context) (err error) {
 	}); err != nil {
 		return err
 	}
-	err = r.underLoad(ctx, targets)
+	if err = r.preload(ctx, targets); err == nil {
+		err = r.underLoad(ctx, targets)
+	}
 	r.collect(ctx)
 	return err
 }
@@ -276,6 +278,31 @@ func (r *runner) leave(ctx context.Context) error {
 		errs = append(errs, r.release())
 	}
 	return errors.Join(errs...)
+}
+
+// preload brings the target's images and binaries onto the nodes before anything is
+// measured: on a small machine that alone can keep the API waiting for seconds, which
+// is the doing of who puts five nodes on two cores.
+func (r *runner) preload(ctx context.Context, targets upgrade.Targets) error {
+	u := r.scenario.Upgrade
+	if u == nil {
+		return nil
+	}
+	return r.stage(ctx, "preload", plan.BoundPreload, func(ctx context.Context) (string, error) {
+		kind, ok := upgrade.Lookup(u.Strategy)
+		if !ok {
+			return "", fmt.Errorf("no strategy %q", u.Strategy)
+		}
+		p, ok := kind.New().(upgrade.Preloader)
+		if !ok {
+			return "strategy " + u.Strategy + " brings nothing beforehand", nil
+		}
+		return p.Preload(ctx, upgrade.Env{Cluster: r.cluster, Options: options(u), Targets: targets, Say: r.say})
+	})
+}
+
+func options(u *scenarios.Upgrade) upgrade.Options {
+	return upgrade.Options{To: u.To, Nodes: u.Nodes, Drain: upgrade.Drain(u.Drain), DrainTimeout: u.DrainTimeout}
 }
 
 // underLoad is the part of the run in which workload and samplers are on.
@@ -434,7 +461,7 @@ func (r *runner) body(ctx context.Context, p *phases, w *windows, targets upgrad
 	tries := map[string]int{}
 	err := kind.New().Run(ctx, upgrade.Env{
 		Cluster: r.cluster,
-		Options: upgrade.Options{To: u.To, Nodes: u.Nodes, Drain: upgrade.Drain(u.Drain), DrainTimeout: u.DrainTimeout},
+		Options: options(u),
 		Targets: targets,
 		Publish: func(ph upgrade.Phase) {
 			e := history.Phase{Path: ph.Path, Node: ph.Node, State: string(ph.State), Outcome: string(ph.Outcome), Seen: ph.Seen}

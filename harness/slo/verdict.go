@@ -216,7 +216,7 @@ func mentions(list []string, prefix string) bool {
 // ownStages are those whose errors are the harness's own: before anything can be
 // judged, and after everything was. What the others found is in findings and
 // results too.
-var ownStages = []string{"prepare", "images", "create", "workload", "delete"}
+var ownStages = []string{"prepare", "images", "create", "preload", "workload", "delete"}
 
 func stageErrors(h *history.History) (broken, doubts []string) {
 	for _, s := range h.Stages {
