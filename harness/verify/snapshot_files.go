@@ -127,6 +127,15 @@ var limits = []string{
 // group.
 var ids = regexp.MustCompile(`[0-9a-f]{64}|[0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32}`)
 
+// burstable is the control group of all pods with requests that are not guaranteed.
+// Its share of the CPU is the sum of their requests, which the kubelet writes once a
+// minute and when one of them is admitted: a pod that moved from one node to another
+// shows there up to a minute late (k8s.io/kubernetes@v1.37.0
+// pkg/kubelet/cm/qos_container_manager_linux.go, periodicQOSCgroupUpdateInterval and
+// setCPUCgroupConfig). So it is the kubelet's own and does not count; the shares of
+// each pod do.
+var burstable = regexp.MustCompile(`(^|[/-])burstable(\.slice)?$`)
+
 // cgroupLines are the limits of a node's own control groups, and of those inside it
 // without the ids of pods and containers. What holds for the pods is not told by
 // node: pods move.
@@ -235,6 +244,7 @@ func limitLines(top, where string, s Snapshot) error {
 			value := strings.Join(strings.Fields(string(b)), " ")
 			switch generic := ids.ReplaceAllString(name, "*"); {
 			case value == "": // no device is throttled
+			case burstable.MatchString(name) && (l == "cpu.shares" || l == "cpu.weight"):
 			case generic != name || strings.Contains(name, "kubepods"):
 				s.add("pods", "cgroup %s %s", l, value)
 			case name == "." || strings.HasSuffix(name, ".slice") || strings.HasSuffix(name, ".service") || strings.Contains(name, "kubelet"):

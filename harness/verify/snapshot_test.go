@@ -62,7 +62,8 @@ func TestNodeGroup(t *testing.T) {
 }
 
 // TestLimits is about control groups inside a node: pods are told without their
-// ids, and a limit that changes is seen.
+// ids, a limit that changes is seen, and what the kubelet gives its pods together
+// is its own.
 func TestLimits(t *testing.T) {
 	top := t.TempDir()
 	write := func(name, value string) {
@@ -88,6 +89,8 @@ func TestLimits(t *testing.T) {
 	write("system.slice/kubelet.service/cpu.max", "max 100000")
 	write(pod+"/cpu.max", "max 100000")
 	write(pod+"/io.max", "")
+	write("kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/cpu.weight", "34")
+	write("kubelet/kubepods/burstable/cpu.shares", "870")
 	before := take()
 	want := Snapshot{
 		"worker[0]: cgroup . cpu.max = max 100000": true, "worker[0]: cgroup system.slice/kubelet.service cpu.max = max 100000": true,
