@@ -14,10 +14,10 @@ LINT := $(TOOLS)/golangci-lint-$(LINT_VERSION)
 REVISION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 
 # What suites/faultcheck tries: one trial of each fault and some kills, drawn by the
-# seed. `make kind FAULTS=` tries all, which takes forty minutes.
+# seed. `make faultcheck FAULTS=` tries all, which takes forty minutes.
 FAULTS ?= -drawn -sequences=5
 
-.PHONY: help gameday build test lint unit root browser kind clean
+.PHONY: help gameday build test lint unit root browser kind nodes provider faultcheck upgrades clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,7 +28,9 @@ build: ## bin/gameday
 gameday: build ## set up all that is needed and run the main job: an upgrade under fire
 	bin/gameday run upgrade-under-fire
 
-test: lint unit root browser kind ## set up all that is needed and pass every test
+# A tier that fails does not hide what the others would have told.
+test: ## set up all that is needed and pass every test
+	$(MAKE) --keep-going lint unit root browser kind
 
 lint: $(LINT) ## gofmt, vet and the linters
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
@@ -52,12 +54,20 @@ browser: ## the report page in a real browser
 	@command -v chromium google-chrome >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; }
 	go test -v -count=1 -timeout 10m ./suites/report -ginkgo.label-filter=browser -ginkgo.v
 
-kind: build ## real clusters: provider, every fault once (FAULTS= for all there is), the main job (root, Docker)
+kind: provider faultcheck upgrades ## real clusters (root, Docker): the three that follow
+
+nodes: build
 	bin/gameday setup
 	bin/gameday image build --kubernetes v1.36.1
 	bin/gameday image build --kubernetes v1.37.0
+
+provider: nodes ## clusters made, used and deleted
 	go test -v -count=1 -timeout 10m ./suites/kind -ginkgo.label-filter=kind -ginkgo.v
+
+faultcheck: nodes ## every fault once (FAULTS= for all there is)
 	go test -v -count=1 -timeout 50m ./suites/faultcheck -ginkgo.label-filter=kind -ginkgo.v $(FAULTS)
+
+upgrades: nodes ## the main job, and what ends it early
 	go test -v -count=1 -timeout 45m ./suites/upgrade -ginkgo.label-filter=kind -ginkgo.v
 
 clean: ## what a build leaves in the checkout
