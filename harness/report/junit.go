@@ -37,7 +37,7 @@ func JUnit(h *history.History, d slo.Document) ([]byte, error) {
 		if s.Verdict != slo.Pass {
 			kind = string(s.Verdict)
 		}
-		add("slo", s.Name, 0, kind, s.Promise+": "+s.Reason, evidence(s.Evidence))
+		add("slo", s.Name, 0, kind, strings.Join(append([]string{s.Promise}, s.Allowed...), "; ")+": "+s.Reason, evidence(s.Evidence))
 	}
 	for _, f := range d.Faults {
 		kind, message := "", ""

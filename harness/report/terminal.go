@@ -253,7 +253,7 @@ func (t *Terminal) Verdict(d slo.Document, dir, rerun string) {
 	at := time.Since(t.began)
 	for _, s := range d.SLOs {
 		color := map[slo.Verdict]string{slo.Pass: green, slo.Fail: red, slo.Inconclusive: yellow}[s.Verdict]
-		t.line(at, "slo", fmt.Sprintf("%s %-12s  %-20s %s: %s", mark(s.Verdict), s.Verdict, s.Name, s.Promise, s.Reason), color)
+		t.line(at, "slo", fmt.Sprintf("%s %-12s  %-20s %s: %s", mark(s.Verdict), s.Verdict, s.Name, s.Short(), s.Reason), color)
 	}
 	color := map[slo.Verdict]string{slo.Pass: green, slo.Fail: red}[d.Verdict]
 	t.line(at, "verdict", fmt.Sprintf("%s (exit %d): %s", strings.ToUpper(word(d)), d.ExitCode, d.Reason), color)

@@ -74,6 +74,20 @@ func nameOf(phases, faults []string) string {
 	return strings.Join(slices.Concat(phases, faults), ", ")
 }
 
+// Short is the promise in one line: of the windows with budgets of their own it tells
+// how many there are.
+func (r Result) Short() string {
+	if len(r.Allowed) == 0 {
+		return r.Promise
+	}
+	return fmt.Sprintf("%s, but for %s", r.Promise, count(len(r.Allowed), "window with a budget of its own", "windows with budgets of their own"))
+}
+
+// allowedIn says what a window allows, for its result.
+func allowedIn(phases, faults []string, after time.Duration, what string) string {
+	return fmt.Sprintf("during %s and %s after, %s", nameOf(phases, faults), length(after), what)
+}
+
 // isNamed says whether a pattern names a phase: * stands for anything within one
 // part of the path. Places have brackets, which are no classes here.
 func isNamed(pattern, phase string) bool {

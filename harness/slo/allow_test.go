@@ -159,3 +159,22 @@ func TestCronDuring(t *testing.T) {
 		t.Errorf("%v", errs)
 	}
 }
+
+func TestAllowed(t *testing.T) {
+	c := newAPIAvailability().(*APIAvailability)
+	c.During = []APIDuring{
+		{Phases: []string{"upgrade/*/etcd"}, Faults: []string{"drop-etcd"}, After: 10 * time.Second, Longest: 20 * time.Second, Pinned: time.Minute},
+		{Phases: []string{"upgrade/*/kubelet"}, Watch: 20 * time.Second}, // says nothing of requests
+	}
+	r := Result{Promise: "no outage longer than 5.00 s", Allowed: c.allowed()}
+	if got, want := strings.Join(r.Allowed, "; "), "during upgrade/*/etcd, drop-etcd and 10.0 s after, 20.0 s, 60.0 s on reused connections"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got, want := r.Short(), "no outage longer than 5.00 s, but for 1 window with a budget of its own"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	r.Allowed = nil
+	if got := r.Short(); got != r.Promise {
+		t.Errorf("%s, want %s", got, r.Promise)
+	}
+}

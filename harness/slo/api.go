@@ -217,7 +217,7 @@ func via(endpoint string, places map[string]string) string {
 }
 
 func (c *APIAvailability) verb(h *history.History, verb string, in span, why string, places map[string]string, around surroundings, blows int) Result {
-	r := Result{Name: "api." + verb, Unit: "s", Budget: seconds(c.Longest), Promise: c.promise(blows)}
+	r := Result{Name: "api." + verb, Unit: "s", Budget: seconds(c.Longest), Promise: c.promise(blows), Allowed: c.allowed()}
 	var g grounds
 	if why != "" {
 		g.doubt("%s", why)
@@ -411,11 +411,9 @@ func (s surroundings) apart(r *Result, name string, t tally) {
 	}
 }
 
-func (c *APIAvailability) promise(blows int) string {
-	p := "no outage longer than " + length(c.Longest)
-	if c.Pinned > 0 {
-		p += " (" + length(c.Pinned) + " on reused connections)"
-	}
+// allowed are the budgets of requests in the windows that have their own.
+func (c *APIAvailability) allowed() []string {
+	var out []string
 	for _, d := range c.During {
 		var more []string
 		for _, x := range []struct {
@@ -427,8 +425,16 @@ func (c *APIAvailability) promise(blows int) string {
 			}
 		}
 		if more != nil {
-			p += fmt.Sprintf("; during %s and %s after, %s", nameOf(d.Phases, d.Faults), length(d.After), strings.Join(more, ", "))
+			out = append(out, allowedIn(d.Phases, d.Faults, d.After, strings.Join(more, ", ")))
 		}
+	}
+	return out
+}
+
+func (c *APIAvailability) promise(blows int) string {
+	p := "no outage longer than " + length(c.Longest)
+	if c.Pinned > 0 {
+		p += " (" + length(c.Pinned) + " on reused connections)"
 	}
 	switch {
 	case c.Total > 0:

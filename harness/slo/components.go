@@ -333,7 +333,7 @@ func (c *Components) restarts(h *history.History, b blame, l *lives) Result {
 	if len(parts) > 1 {
 		r.Parts = parts
 		for _, p := range parts[1:] {
-			r.Promise += fmt.Sprintf("; %.0f during %s", p.Budget, p.Name)
+			r.Allowed = append(r.Allowed, fmt.Sprintf("during %s, %.0f", p.Name, p.Budget))
 		}
 	}
 	explained(g, causes, "restarts")

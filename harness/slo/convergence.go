@@ -100,7 +100,7 @@ func (c *Convergence) start(h *history.History, around surroundings, name string
 	l := limits{base: c.Within}
 	for _, d := range c.During {
 		l.in = append(l.in, limit{around.window(d.Phases, d.Faults, d.After), max(c.Within, d.Within)})
-		r.Promise += fmt.Sprintf("; during %s and %s after, %s", nameOf(d.Phases, d.Faults), length(d.After), length(d.Within))
+		r.Allowed = append(r.Allowed, allowedIn(d.Phases, d.Faults, d.After, length(d.Within)))
 	}
 	for _, x := range []struct {
 		what string

@@ -296,7 +296,7 @@ func (c *CronStartLatency) latency(w cronWork) Result {
 	r := Result{Name: "cron.start-latency", Unit: "s", ErrorBar: seconds(apiSecond)}
 	r.Promise = "slot to first container: " + promised(c.bounds())
 	for i, d := range c.During {
-		r.Promise += fmt.Sprintf("; during %s and %s after, %s", nameOf(d.Phases, d.Faults), length(d.After), promised(c.boundsOf(i)))
+		r.Allowed = append(r.Allowed, allowedIn(d.Phases, d.Faults, d.After, promised(c.boundsOf(i))))
 	}
 	var g grounds
 	w.ready(&g, &r, c.Min)

@@ -116,7 +116,7 @@ func (c *Components) leaderGap(h *history.History, b blame) Result {
 	for _, d := range c.During {
 		l.in = append(l.in, limit{b.around.window(d.Phases, d.Faults, d.After), max(c.LeaderGap, d.LeaderGap)})
 		if d.LeaderGap > 0 {
-			r.Promise += fmt.Sprintf("; during %s and %s after, %s", nameOf(d.Phases, d.Faults), length(d.After), length(d.LeaderGap))
+			r.Allowed = append(r.Allowed, allowedIn(d.Phases, d.Faults, d.After, length(d.LeaderGap)))
 		}
 	}
 	worst := newParts(l)

@@ -291,7 +291,7 @@ type serviceSum struct {
 }
 
 func (c *ServiceAvailability) kind(w serviceWork, kind string) Result {
-	r := Result{Name: "service." + kind, Unit: "s", Budget: seconds(c.limit(kind)), Promise: c.promise(kind)}
+	r := Result{Name: "service." + kind, Unit: "s", Budget: seconds(c.limit(kind)), Promise: c.promise(kind), Allowed: c.windows(kind)}
 	var g grounds
 	if w.why != "" {
 		g.doubt("%s", w.why)
@@ -504,13 +504,19 @@ func (w serviceWork) cost() string {
 	return fmt.Sprintf("the probing pods took %.1f %% of a core, their clocks were known within %s", 100*share, length(bar))
 }
 
-func (c *ServiceAvailability) promise(kind string) string {
-	p := "no outage longer than " + length(c.limit(kind))
+// windows are the budgets of those that have their own, in words.
+func (c *ServiceAvailability) windows(kind string) []string {
+	var out []string
 	for _, d := range c.During {
 		if d.limit(kind) > 0 {
-			p += fmt.Sprintf("; during %s and %s after, %s", nameOf(d.Phases, d.Faults), length(d.After), length(d.limit(kind)))
+			out = append(out, allowedIn(d.Phases, d.Faults, d.After, length(d.limit(kind))))
 		}
 	}
+	return out
+}
+
+func (c *ServiceAvailability) promise(kind string) string {
+	p := "no outage longer than " + length(c.limit(kind))
 	p += fmt.Sprintf(", but by faults of the nodes on the way and %s after", length(c.Recovery))
 	if c.Available > 0 {
 		p += fmt.Sprintf(", %v %% of the samples good", c.Available)

@@ -55,6 +55,9 @@ type Result struct {
 	Unit     string  `json:"unit"`
 	// Promise is the budget in words: "p99 <= 60 s, 0 missed".
 	Promise string `json:"promise"`
+	// Allowed are the budgets that hold instead during some phases and faults, in
+	// words: "during upgrade/*/etcd and 80 s after, 12 s".
+	Allowed []string `json:"allowed,omitempty"`
 	// Samples counts what was judged; Excluded what was left out, and Reason
 	// says why.
 	Samples  int        `json:"samples"`

@@ -249,7 +249,7 @@ func (c *APIAvailability) watch(h *history.History, in span, why string, places 
 	r := Result{Name: "api.watch", Unit: "s", Budget: seconds(c.Watch), Promise: fmt.Sprintf("no watch closed or silent for longer than %s", length(c.Watch))}
 	for _, d := range c.During {
 		if d.Watch > 0 {
-			r.Promise += fmt.Sprintf("; during %s and %s after, %s", nameOf(d.Phases, d.Faults), length(d.After), length(d.Watch))
+			r.Allowed = append(r.Allowed, allowedIn(d.Phases, d.Faults, d.After, length(d.Watch)))
 		}
 	}
 	r.Promise += " (" + strings.Join(c.Endpoints, ", ") + ")"

@@ -32,7 +32,7 @@ verdict.json, junit.xml and report.html again. The exit code is the verdict's.`,
 				return notWritten(err)
 			}
 			for _, p := range doc.SLOs {
-				fmt.Fprintf(cmd.OutOrStdout(), "%-13s %-24s %s: %s\n", p.Verdict, p.Name, p.Promise, p.Reason)
+				fmt.Fprintf(cmd.OutOrStdout(), "%-13s %-24s %s: %s\n", p.Verdict, p.Name, p.Short(), p.Reason)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s (exit %d): %s\n", strings.ToUpper(string(doc.Verdict)), doc.ExitCode, doc.Reason)
 			return verdict(doc.ExitCode)
