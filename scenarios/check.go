@@ -39,6 +39,9 @@ func policies() []string { return []string{"Allow", "Forbid", "Replace"} }
 func drains() []string {
 	return []string{string(upgrade.DrainNone), string(upgrade.DrainWorkers), string(upgrade.DrainAll)}
 }
+func exceeded() []string {
+	return []string{string(upgrade.ExceededBlock), string(upgrade.ExceededRemove)}
+}
 func outcomes() []string { return []string{ExpectProceed, ExpectBlocked, ExpectRollBack} }
 func allows() []string   { return []string{AllowEtcdQuorumLoss, AllowAllAPIServersDown} }
 
@@ -213,6 +216,7 @@ func (c *check) upgrade() {
 	c.oneOf("upgrade.drain", u.Drain, drains()...)
 	c.lasts("upgrade.drainTimeout", u.DrainTimeout, maxTime)
 	c.lasts("upgrade.timeout", u.Timeout, maxTime)
+	c.replaced(u)
 	for i, p := range u.Nodes {
 		path := fmt.Sprintf("upgrade.nodes[%d]", i)
 		c.place(path, p, []clusters.Role{clusters.ControlPlane, clusters.Worker})
@@ -234,6 +238,37 @@ func (c *check) upgrade() {
 				c.wrong(path+".phase", "remove one", "%s is given twice, first in line %d", e.Phase, b.Line)
 			}
 		}
+	}
+}
+
+// replaced checks the fields of strategies that replace workers, and fills in their
+// defaults.
+func (c *check) replaced(u *Upgrade) {
+	const surge = "surge"
+	for _, f := range []string{"maxSurge", "maxUnavailable", "soak", "drainExceeded"} {
+		if u.Strategy != surge && c.has("upgrade."+f) {
+			c.wrong("upgrade."+f, "remove it, or take strategy "+surge, "strategy %s replaces no workers", u.Strategy)
+		}
+	}
+	if u.Strategy != surge {
+		return
+	}
+	if !c.has("upgrade.maxSurge") && u.MaxUnavailable == 0 {
+		u.MaxSurge = 1
+	}
+	c.within("upgrade.maxSurge", u.MaxSurge, 0, maxWorkers)
+	c.within("upgrade.maxUnavailable", u.MaxUnavailable, 0, maxWorkers)
+	if u.MaxSurge+u.MaxUnavailable < 1 {
+		c.wrong("upgrade.maxSurge", "give one of them 1 at least", "maxSurge and maxUnavailable are 0: no worker could ever be replaced")
+	}
+	if c.has("upgrade.soak") {
+		c.lasts("upgrade.soak", u.Soak, maxTime)
+	}
+	if c.has("upgrade.drainExceeded") {
+		c.oneOf("upgrade.drainExceeded", u.DrainExceeded, exceeded()...)
+	}
+	if u.Drain == string(upgrade.DrainNone) {
+		c.wrong("upgrade.drain", "workers, or all", "workers are drained before they are replaced")
 	}
 }
 

@@ -23,7 +23,10 @@ func fakeKnown() Known {
 			{Name: "network.partition", Doc: "cuts", Roles: []clusters.Role{clusters.ControlPlane, clusters.Worker, clusters.LoadBalancer},
 				New: func() faults.Fault { return &cut{From: "apiservers", Peers: []string{"all"}} }},
 		},
-		Strategies: []upgrade.Kind{{Name: "kubeadm", New: func() upgrade.Strategy { return fakeStrategy{} }}},
+		Strategies: []upgrade.Kind{
+			{Name: "kubeadm", New: func() upgrade.Strategy { return fakeStrategy{} }},
+			{Name: "surge", New: func() upgrade.Strategy { return fakeStrategy{} }},
+		},
 		SLOs: []SLOKind{
 			{Name: "cron.start-latency", Doc: "starts", New: func() any { return &latency{P99: time.Minute, Missed: 3} }},
 			{Name: "writes.kept", Doc: "keeps", New: func() any { return &struct{}{} }},

@@ -110,9 +110,29 @@ func TestLoadFillsDefaults(t *testing.T) {
 	}
 }
 
+// TestSurgeDefaults: one more, unless fewer may be there.
+func TestSurgeDefaults(t *testing.T) {
+	for given, want := range map[string]Upgrade{
+		"":                      {MaxSurge: 1},
+		"\n  maxSurge: 3":       {MaxSurge: 3},
+		"\n  maxUnavailable: 2": {MaxUnavailable: 2},
+		"\n  maxSurge: 1\n  maxUnavailable: 1\n  soak: 9s": {MaxSurge: 1, MaxUnavailable: 1, Soak: 9 * time.Second},
+	} {
+		s, err := load(t, strings.Replace(whole, "to: v1.37.0", "to: v1.37.0\n  strategy: surge"+given, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := s.Upgrade.Options()
+		if o.MaxSurge != want.MaxSurge || o.MaxUnavailable != want.MaxUnavailable || o.Soak != want.Soak {
+			t.Errorf("%q: %+v", given, o)
+		}
+	}
+}
+
 func TestMarshalReadsBackTheSame(t *testing.T) {
 	for _, text := range []string{
 		whole,
+		strings.Replace(whole, "to: v1.37.0", "to: v1.37.0\n  strategy: surge\n  maxUnavailable: 2\n  soak: 3s", 1),
 		// What differs from a default must be written, zero or not.
 		strings.NewReplacer("{p99: 90s}", "{p99: 90s, missed: 0}", "oneWay: true", "peers: [], from: '007'", "words", "'yes'").Replace(whole),
 	} {
@@ -172,6 +192,12 @@ func TestLoadRefuses(t *testing.T) {
 		{"skips a minor", "to: v1.37.0", "to: v1.38.0", `from v1.36.1 to v1.38.0 skips a minor version, which Kubernetes does not support; go to v1.37 first`},
 		{"backwards", "to: v1.37.0", "to: v1.36.1", `v1.36.1 is not later than cluster.version v1.36.1`},
 		{"strategy", "to: v1.37.0", "to: v1.37.0\n  strategy: kubadm", `unknown value "kubadm"; did you mean "kubeadm"?`},
+		{"surge in place", "to: v1.37.0", "to: v1.37.0\n  maxSurge: 2", `upgrade.maxSurge: strategy kubeadm replaces no workers; remove it, or take strategy surge`},
+		{"soak in place", "to: v1.37.0", "to: v1.37.0\n  soak: 2s", `upgrade.soak: strategy kubeadm replaces no workers`},
+		{"no surge at all", "to: v1.37.0", "to: v1.37.0\n  strategy: surge\n  maxSurge: 0", `maxSurge and maxUnavailable are 0: no worker could ever be replaced`},
+		{"surge of too many", "to: v1.37.0", "to: v1.37.0\n  strategy: surge\n  maxUnavailable: 21", `upgrade.maxUnavailable: must be 0 to 20, not 21`},
+		{"surge without drain", "to: v1.37.0", "to: v1.37.0\n  strategy: surge\n  drain: none", `workers are drained before they are replaced`},
+		{"drain exceeded", "to: v1.37.0", "to: v1.37.0\n  strategy: surge\n  drainExceeded: removed", `unknown value "removed"; did you mean "remove"?`},
 		{"upgraded node", "to: v1.37.0", "to: v1.37.0\n  nodes: [control-plane[3]]", `not YAML`},
 		{"upgraded nowhere", "to: v1.37.0", `to: v1.37.0` + "\n" + `  nodes: ["control-plane[3]", "worker[0]", "worker[0]"]`, `there is no control-plane[3]`},
 		{"upgraded twice", "to: v1.37.0", `to: v1.37.0` + "\n" + `  nodes: ["worker[0]", "worker[0]"]`, `upgrade.nodes[1]: worker[0] is given twice`},

@@ -44,6 +44,7 @@ func Schema(known Known) ([]byte, error) {
 	s.enum("CronJobs", "policy", policies())
 	s.enum("Upgrade", "strategy", known.strategyNames())
 	s.enum("Upgrade", "drain", drains())
+	s.enum("Upgrade", "drainExceeded", exceeded())
 	s.enum("Expect", "outcome", outcomes())
 	s.enum("Target", "pick", faults.Picks())
 	s.enum("Target", "role", []string{string(clusters.ControlPlane), string(clusters.Worker), string(clusters.LoadBalancer)})

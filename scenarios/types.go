@@ -172,6 +172,19 @@ type Upgrade struct {
 	// Nodes are places in the order of the upgrade; empty: all, control planes
 	// first.
 	Nodes []string `yaml:"nodes,omitempty"`
+	// MaxSurge is how many workers the strategy surge adds for the time of the
+	// upgrade; default 1, or 0 if maxUnavailable is given. So many, and
+	// maxUnavailable more, are replaced at a time.
+	MaxSurge int `yaml:"maxSurge,omitempty"`
+	// MaxUnavailable is how many of the workers may be missing meanwhile; default 0.
+	MaxUnavailable int `yaml:"maxUnavailable,omitempty"`
+	// Soak is how long a drained worker is left before it is removed; default not at
+	// all.
+	Soak time.Duration `yaml:"soak,omitempty"`
+	// DrainExceeded says what becomes of a worker that cannot be drained within
+	// drainTimeout before it is replaced: block (the step is blocked) or remove (it
+	// goes with what is left on it); default block.
+	DrainExceeded string `yaml:"drainExceeded,omitempty"`
 	// Expect declares outcomes; steps not named are expected to proceed.
 	Expect []Expect `yaml:"expect,omitempty"`
 	// Timeout bounds the whole upgrade; default 30m.
@@ -180,7 +193,10 @@ type Upgrade struct {
 
 // Options are what the strategy needs of an upgrade.
 func (u *Upgrade) Options() upgrade.Options {
-	return upgrade.Options{To: u.To, Nodes: u.Nodes, Drain: upgrade.Drain(u.Drain), DrainTimeout: u.DrainTimeout}
+	return upgrade.Options{
+		To: u.To, Nodes: u.Nodes, Drain: upgrade.Drain(u.Drain), DrainTimeout: u.DrainTimeout,
+		MaxSurge: u.MaxSurge, MaxUnavailable: u.MaxUnavailable, Soak: u.Soak, DrainExceeded: upgrade.DrainExceeded(u.DrainExceeded),
+	}
 }
 
 // Expect is what is to happen to a step under fault: anything else is a failure.

@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
+	"sync"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -25,8 +27,12 @@ const adminConf = "/etc/kubernetes/admin.conf"
 type cluster struct {
 	name, run string
 	version   string // of Kubernetes, when it was made
-	nodes     []clusters.Node
 	endpoints []clusters.Endpoint
+
+	mu    sync.Mutex
+	nodes []clusters.Node // in order; workers come and go (join.go)
+	// routes is held by who tells the nodes of each other's pods.
+	routes sync.Mutex
 }
 
 var _ clusters.Cluster = (*cluster)(nil)
@@ -57,7 +63,7 @@ func open(ctx context.Context, there remains) (*cluster, error) {
 // that gives it. Its address is the one inside the cluster.
 func (c *cluster) admin(ctx context.Context) (*rest.Config, error) {
 	var errs []error
-	for _, n := range clusters.ByRole(c.nodes, clusters.ControlPlane) {
+	for _, n := range clusters.ByRole(c.Nodes(), clusters.ControlPlane) {
 		b, err := n.(clusters.Files).ReadFile(ctx, adminConf)
 		if err == nil {
 			cfg, err := clientcmd.RESTConfigFromKubeConfig(b)
@@ -135,11 +141,15 @@ func kindNode(n clusters.Node) *node {
 	return n.(*node)
 }
 
-func (c *cluster) Name() string           { return c.name }
-func (c *cluster) Run() string            { return c.run }
-func (c *cluster) Provider() string       { return providerName }
-func (c *cluster) Nodes() []clusters.Node { return append([]clusters.Node(nil), c.nodes...) }
-func (c *cluster) REST() *rest.Config     { return rest.CopyConfig(c.endpoints[0].Config) }
+func (c *cluster) Name() string       { return c.name }
+func (c *cluster) Run() string        { return c.run }
+func (c *cluster) Provider() string   { return providerName }
+func (c *cluster) REST() *rest.Config { return rest.CopyConfig(c.endpoints[0].Config) }
+func (c *cluster) Nodes() []clusters.Node {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.nodes)
+}
 func (c *cluster) Endpoints() []clusters.Endpoint {
 	out := append([]clusters.Endpoint(nil), c.endpoints...)
 	for i := range out {

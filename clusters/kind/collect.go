@@ -49,12 +49,13 @@ const (
 func (c *cluster) Collect(ctx context.Context, dir string) error {
 	var g errgroup.Group // errors are joined, not raced
 	g.SetLimit(nodesAtOnce)
-	errs := make([]error, len(c.nodes)+1)
-	for i, n := range c.nodes {
+	nodes := c.Nodes()
+	errs := make([]error, len(nodes)+1)
+	for i, n := range nodes {
 		g.Go(func() error { errs[i] = collectNode(ctx, kindNode(n), filepath.Join(dir, n.Name())); return nil })
 	}
 	g.Go(func() error {
-		errs[len(c.nodes)] = c.collectObjects(ctx, dir)
+		errs[len(nodes)] = c.collectObjects(ctx, dir)
 		return nil
 	})
 	if err := errors.Join(g.Wait(), errors.Join(errs...)); err != nil {
@@ -94,7 +95,7 @@ const objectKinds = "nodes,pods,deployments,replicasets,daemonsets,statefulsets,
 // each asked on its own node.
 func (c *cluster) collectObjects(ctx context.Context, dir string) error {
 	var errs []error
-	for _, n := range clusters.ByRole(c.nodes, clusters.ControlPlane) {
+	for _, n := range clusters.ByRole(c.Nodes(), clusters.ControlPlane) {
 		err := tell(ctx, kindNode(n), dir, map[string]string{"objects.yaml": fmt.Sprintf(
 			"kubectl --kubeconfig=%s --server=https://127.0.0.1:%d get %s --all-namespaces --output=yaml",
 			adminConf, apiServerPort, objectKinds)})

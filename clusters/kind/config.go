@@ -100,13 +100,10 @@ func config(spec clusters.Spec, s shape) ([]byte, error) {
 		}
 		c.KubeadmConfigPatches = append(c.KubeadmConfigPatches, string(p))
 	}
-	// Pods ask for oom_score_adj down to -997, which needs CAP_SYS_RESOURCE;
-	// containerd then takes its own score as the lower bound. kind applies the
-	// patch that fits the version of the image's file.
+	// kind applies the patch that fits the version of the image's file.
 	if !s.sysResource {
-		c.ContainerdConfigPatches = []string{
-			"version = 2\n[plugins.\"io.containerd.grpc.v1.cri\"]\n  restrict_oom_score_adj = true\n",
-			"version = 3\n[plugins.\"io.containerd.cri.v1.runtime\"]\n  restrict_oom_score_adj = true\n",
+		for _, version := range []string{"2", "3"} {
+			c.ContainerdConfigPatches = append(c.ContainerdConfigPatches, fmt.Sprintf("version = %s\n%s\n%s\n", version, criTables[version], restrictOOM))
 		}
 	}
 	return yaml.Marshal(c)
@@ -117,6 +114,13 @@ func config(spec clusters.Spec, s shape) ([]byte, error) {
 // In v1beta4 extra arguments are a list (which a merge patch would replace, kind's
 // own entry with it), before that a map.
 const v1beta4Since = "v1.36.0"
+
+// Pods ask for oom_score_adj down to -997, which needs CAP_SYS_RESOURCE; so told,
+// containerd takes its own score as the lower bound. The setting is in the table of
+// the CRI plugin, by the version of containerd's file.
+const restrictOOM = "  restrict_oom_score_adj = true"
+
+var criTables = map[string]string{"2": `[plugins."io.containerd.grpc.v1.cri"]`, "3": `[plugins."io.containerd.cri.v1.runtime"]`}
 
 type nameValue struct {
 	Name  string `json:"name"`

@@ -119,9 +119,13 @@ type container struct {
 	HostsPath string
 	Config    struct {
 		Labels map[string]string
+		Env    []string
 	}
 	HostConfig struct {
 		PortBindings map[string][]struct{ HostIP, HostPort string }
+		Binds        []string
+		UsernsMode   string
+		Devices      []struct{ PathOnHost string }
 	}
 	NetworkSettings struct {
 		Networks map[string]struct {

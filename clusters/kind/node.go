@@ -1,6 +1,7 @@
 package kind
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -82,14 +83,7 @@ func nodesOf(cluster string, containers []container, local bool) ([]clusters.Nod
 			}
 		}
 	}
-	order := map[clusters.Role]int{clusters.ControlPlane: 0, clusters.Worker: 1, clusters.LoadBalancer: 2}
-	sort.Slice(nodes, func(i, j int) bool {
-		a, b := nodes[i], nodes[j]
-		if order[a.role] != order[b.role] {
-			return order[a.role] < order[b.role]
-		}
-		return a.index < b.index
-	})
+	slices.SortFunc(nodes, func(a, b *node) int { return inOrder(a, b) })
 	out := make([]clusters.Node, len(nodes))
 	for i, n := range nodes {
 		if local {
@@ -102,6 +96,12 @@ func nodesOf(cluster string, containers []container, local bool) ([]clusters.Nod
 		}
 	}
 	return out, nil
+}
+
+// inOrder is the order of nodes: by role, then by index.
+func inOrder(a, b clusters.Node) int {
+	order := map[clusters.Role]int{clusters.ControlPlane: 0, clusters.Worker: 1, clusters.LoadBalancer: 2}
+	return cmp.Or(cmp.Compare(order[a.Role()], order[b.Role()]), cmp.Compare(a.Index(), b.Index()))
 }
 
 func newNode(cluster string, c container) (*node, error) {

@@ -3,8 +3,11 @@ package kind
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -31,8 +34,8 @@ import (
 // Nothing of it depends on the kubelet, the API or a version of Kubernetes.
 
 const (
-	podNetDir  = "/etc/gameday/podnet"
-	podNetUnit = "gameday-podnet.service"
+	podNetScriptPath = "/etc/gameday/podnet/up.sh"
+	podNetUnit       = "gameday-podnet.service"
 	// podCIDRBound is for the controller manager to give every node its podCIDR,
 	// which it does within a second.
 	podCIDRBound = 60 * time.Second
@@ -58,7 +61,7 @@ func setUpPodNetwork(ctx context.Context, c *cluster) error {
 		return fmt.Errorf("pod network: %w", err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	for _, n := range c.nodes {
+	for _, n := range c.Nodes() {
 		if n.Role() == clusters.LoadBalancer {
 			continue
 		}
@@ -116,7 +119,7 @@ func configureNew(ctx context.Context, c *cluster, done map[string]bool) {
 		if err != nil || done[k.Name] || servicesWork(ctx, client, c.version, k.Name) != nil {
 			continue
 		}
-		for _, n := range c.nodes {
+		for _, n := range c.Nodes() {
 			if n.Name() == k.Name && writeCNI(ctx, n.(clusters.Files), cidr) == nil {
 				done[k.Name] = true
 			}
@@ -176,7 +179,7 @@ func podNodes(ctx context.Context, client *kubernetes.Clientset, c *cluster) ([]
 		for _, n := range list.Items {
 			cidrs[n.Name] = n.Spec.PodCIDR
 		}
-		for _, n := range c.nodes {
+		for _, n := range c.Nodes() {
 			if n.Role() == clusters.LoadBalancer {
 				continue
 			}
@@ -202,7 +205,7 @@ func connect(ctx context.Context, client *kubernetes.Clientset, version string, 
 		path string
 		data []byte
 	}{
-		{podNetDir + "/up.sh", script},
+		{podNetScriptPath, script},
 		{"/etc/systemd/system/" + podNetUnit, []byte(podNetUnitText)},
 	} {
 		if err := f.WriteFile(ctx, w.path, w.data, 0o644); err != nil {
@@ -218,6 +221,84 @@ func connect(ctx context.Context, client *kubernetes.Clientset, version string, 
 		return err
 	}
 	return writeCNI(ctx, f, self.cidr)
+}
+
+// reroute tells a node of those that came or went since it was set up; gone is the
+// podCIDR of one that went, empty if none did.
+func reroute(ctx context.Context, n clusters.Node, known []podNode, gone string) error {
+	_, script, err := podNetScript(n.Name(), known)
+	if err != nil {
+		return err
+	}
+	if err := n.(clusters.Files).WriteFile(ctx, podNetScriptPath, script, 0o644); err != nil {
+		return err
+	}
+	again := "systemctl restart " + podNetUnit
+	if gone != "" {
+		again = "ip route flush " + gone + "; " + again
+	}
+	_, err = clusters.Output(ctx, n, "sh", "-ec", again)
+	return err
+}
+
+// routeAll makes the network anew after a worker joined (n) or went (n is nil, gone
+// its podCIDR), one at a time: who comes last knows all that came before. kindnetd
+// does it by itself.
+func (c *cluster) routeAll(ctx context.Context, client *kubernetes.Clientset, joined clusters.Node, gone string) error {
+	first := clusters.ByRole(c.Nodes(), clusters.ControlPlane)[0]
+	_, err := first.(clusters.Files).ReadFile(ctx, podNetScriptPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("pod network: %w", err)
+	}
+	c.routes.Lock()
+	defer c.routes.Unlock()
+	var known []podNode
+	if err := again(ctx, func(ctx context.Context) (err error) {
+		known, err = podNodesNow(ctx, client, c.Nodes(), joined)
+		return err
+	}); err != nil {
+		return fmt.Errorf("pod network: %w", err)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for _, n := range c.Nodes() {
+		switch {
+		case joined != nil && n.Name() == joined.Name():
+			g.Go(func() error { return connect(ctx, client, c.version, n, known) })
+		case slices.ContainsFunc(known, func(k podNode) bool { return k.name == n.Name() }):
+			g.Go(func() error { return reroute(ctx, n, known, gone) })
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("pod network: %w", err)
+	}
+	return nil
+}
+
+// podNodesNow are the nodes that have a podCIDR now; must is one that has to. One that
+// is about to join has none, and tells all others when it has.
+func podNodesNow(ctx context.Context, client kubernetes.Interface, nodes []clusters.Node, must clusters.Node) ([]podNode, error) {
+	list, err := client.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var known []podNode
+	there := must == nil
+	for _, k := range list.Items {
+		cidr, err := netip.ParsePrefix(k.Spec.PodCIDR)
+		i := slices.IndexFunc(nodes, func(n clusters.Node) bool { return n.Name() == k.Name })
+		if err != nil || i < 0 {
+			continue
+		}
+		known = append(known, podNode{k.Name, nodes[i].IP(), cidr})
+		there = there || k.Name == must.Name()
+	}
+	if !there {
+		return nil, fmt.Errorf("node %s has no podCIDR yet", must.Name())
+	}
+	return known, nil
 }
 
 // writeCNI makes the node Ready: containerd watches the folder.
@@ -244,7 +325,7 @@ After=network.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/bin/sh -e ` + podNetDir + `/up.sh
+ExecStart=/bin/sh -e ` + podNetScriptPath + `
 
 [Install]
 WantedBy=multi-user.target

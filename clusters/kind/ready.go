@@ -89,7 +89,7 @@ func (c *cluster) nodesReady(ctx context.Context) error {
 		}
 	}
 	var errs []error
-	for _, n := range c.nodes {
+	for _, n := range c.Nodes() {
 		if n.Role() == clusters.LoadBalancer {
 			continue
 		}
@@ -112,8 +112,8 @@ func (c *cluster) podsReady(ctx context.Context) error {
 		return fmt.Errorf("pods of kube-system: %w", err)
 	}
 	// kubeadm's own pods: four on each control plane, kube-proxy on each node, CoreDNS.
-	controlPlanes := len(clusters.ByRole(c.nodes, clusters.ControlPlane))
-	workers := len(clusters.ByRole(c.nodes, clusters.Worker))
+	controlPlanes := len(clusters.ByRole(c.Nodes(), clusters.ControlPlane))
+	workers := len(clusters.ByRole(c.Nodes(), clusters.Worker))
 	if least := 5*controlPlanes + workers + 1; len(list.Items) < least {
 		return fmt.Errorf("kube-system has %d pods of at least %d", len(list.Items), least)
 	}
@@ -149,7 +149,7 @@ func endpointReady(ctx context.Context, e clusters.Endpoint) error {
 
 // etcdReady asks each member itself, and reads through the quorum.
 func (c *cluster) etcdReady(ctx context.Context) (err error) {
-	controlPlanes := clusters.ByRole(c.nodes, clusters.ControlPlane)
+	controlPlanes := clusters.ByRole(c.Nodes(), clusters.ControlPlane)
 	cli, err := clusters.EtcdClient(ctx, c, controlPlanes...)
 	if err != nil {
 		return err
@@ -188,7 +188,11 @@ func (c *cluster) etcdReady(ctx context.Context) (err error) {
 // poll asks every 500 ms until there is no error. When ctx ends it returns the
 // last answer and why it ended.
 func poll(ctx context.Context, ask func(context.Context) error) error {
-	tick := time.NewTicker(500 * time.Millisecond)
+	return pollEvery(ctx, 500*time.Millisecond, ask)
+}
+
+func pollEvery(ctx context.Context, every time.Duration, ask func(context.Context) error) error {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		err := ask(ctx)

@@ -12,6 +12,7 @@ import (
 // Artifacts are the Targets taken out of a node image of the target version.
 type Artifacts struct {
 	from nodeimage.Artifacts
+	ref  string // of the node image
 	etcd string
 }
 
@@ -26,7 +27,7 @@ func FromNodeImage(ctx context.Context, ref string) (*Artifacts, error) {
 }
 
 func newArtifacts(ref string, from nodeimage.Artifacts) (*Artifacts, error) {
-	a := &Artifacts{from: from}
+	a := &Artifacts{from: from, ref: ref}
 	have := map[string]bool{}
 	for _, i := range from.Images {
 		have[i.Component] = true
@@ -69,3 +70,6 @@ func (a *Artifacts) Images(_ context.Context, role clusters.Role) (map[string]st
 
 // Etcd implements Targets.
 func (a *Artifacts) Etcd() string { return a.etcd }
+
+// NodeImage implements Targets.
+func (a *Artifacts) NodeImage() string { return a.ref }

@@ -9,6 +9,11 @@ func Catalogue() []Kind {
 			Doc:  "kubeadm upgrade in place, node after node, with or without drain; kubelet and kubectl follow on each node",
 			New:  func() Strategy { return &kubeadm{} },
 		},
+		{
+			Name: "surge",
+			Doc:  "control planes by kubeadm in place; workers replaced by new machines, maxSurge + maxUnavailable at a time, as the node pools of managed clusters are",
+			New:  func() Strategy { return &surge{} },
+		},
 	}
 }
 

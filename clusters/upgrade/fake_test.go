@@ -563,7 +563,8 @@ func (f fakeTargets) Images(_ context.Context, role clusters.Role) (map[string]s
 	return out, nil
 }
 
-func (f fakeTargets) Etcd() string { return toEtcd }
+func (f fakeTargets) Etcd() string      { return toEtcd }
+func (f fakeTargets) NodeImage() string { return "node:" + to }
 
 func tooMany() error {
 	return apierrors.NewTooManyRequestsError("disruption budget of the app is spent")

@@ -63,9 +63,34 @@ type Options struct {
 	Nodes []string
 	Drain Drain
 	// DrainTimeout bounds the drain of one node; a drain that does not end in
-	// it blocks the step.
+	// it blocks the step, unless DrainExceeded says otherwise.
 	DrainTimeout time.Duration
+
+	// What follows is for strategies that replace workers.
+
+	// MaxSurge is how many workers are added for the time of the upgrade,
+	// MaxUnavailable how many may be missing of those that there were before. So
+	// many together are replaced at a time.
+	MaxSurge, MaxUnavailable int
+	// Soak is how long a drained worker is left before it is removed.
+	Soak time.Duration
+	// DrainExceeded says what becomes of a worker whose drain does not end in time.
+	DrainExceeded DrainExceeded
 }
+
+// DrainExceeded is what is done when a drain takes too long.
+type DrainExceeded string
+
+// The values of DrainExceeded.
+const (
+	// ExceededBlock blocks the step; the worker takes pods again. So does AKS: "if
+	// exceeded, the upgrade fails" (drainTimeoutInMinutes,
+	// https://learn.microsoft.com/azure/aks/upgrade-aks-node-pools-rolling).
+	ExceededBlock DrainExceeded = "block"
+	// ExceededRemove removes the worker with what is left on it. So does GKE, after an
+	// hour (https://cloud.google.com/kubernetes-engine/docs/concepts/node-pool-upgrade-strategies).
+	ExceededRemove DrainExceeded = "remove"
+)
 
 // Step is the upgrade of one node, as planned.
 type Step struct {
@@ -147,6 +172,9 @@ type Targets interface {
 	Images(ctx context.Context, role clusters.Role) (map[string]string, error)
 	// Etcd is the etcd version that the target's kubeadm installs, 3.7.0.
 	Etcd() string
+	// NodeImage is what a new node of the target version is made of
+	// (clusters.NewWorker.Image).
+	NodeImage() string
 }
 
 // Env is what a strategy works with.
@@ -161,6 +189,9 @@ type Env struct {
 	// what the tool said. It returns nil when the step shall be run again (the
 	// faults that stood in its way are healed), else the error to end with.
 	Blocked func(ctx context.Context, step Step, outcome Outcome, cause error) error
+	// Prepare brings onto a machine what it would pull if there were a registry,
+	// before it joins as a new node. May be nil.
+	Prepare func(ctx context.Context, n clusters.Node) error
 	// Output receives what the tools print for a step (one file per step).
 	Output func(step string) io.Writer
 	// Say reports progress with bounds.

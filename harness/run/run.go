@@ -297,12 +297,8 @@ func (r *runner) preload(ctx context.Context, targets upgrade.Targets) error {
 		if !ok {
 			return "strategy " + u.Strategy + " brings nothing beforehand", nil
 		}
-		return p.Preload(ctx, upgrade.Env{Cluster: r.cluster, Options: options(u), Targets: targets, Say: r.say})
+		return p.Preload(ctx, upgrade.Env{Cluster: r.cluster, Options: u.Options(), Targets: targets, Say: r.say})
 	})
-}
-
-func options(u *scenarios.Upgrade) upgrade.Options {
-	return upgrade.Options{To: u.To, Nodes: u.Nodes, Drain: upgrade.Drain(u.Drain), DrainTimeout: u.DrainTimeout}
 }
 
 // underLoad is the part of the run in which workload and samplers are on.
@@ -461,7 +457,7 @@ func (r *runner) body(ctx context.Context, p *phases, w *windows, targets upgrad
 	tries := map[string]int{}
 	err := kind.New().Run(ctx, upgrade.Env{
 		Cluster: r.cluster,
-		Options: options(u),
+		Options: u.Options(),
 		Targets: targets,
 		Publish: func(ph upgrade.Phase) {
 			e := history.Phase{Path: ph.Path, Node: ph.Node, State: string(ph.State), Outcome: string(ph.Outcome), Seen: ph.Seen}
@@ -484,8 +480,9 @@ func (r *runner) body(ctx context.Context, p *phases, w *windows, targets upgrad
 			r.say("%s was %s; waiting <= %s for the faults in its way to be healed", step.Phase, outcome, u.Timeout)
 			return w.idle(ctx)
 		},
-		Output: r.files.step,
-		Say:    r.say,
+		Prepare: r.workload.Prepare,
+		Output:  r.files.step,
+		Say:     r.say,
 	})
 	if err != nil {
 		return "", err

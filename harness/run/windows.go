@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
 
 	"gameday/clusters"
 	"gameday/clusters/upgrade"
@@ -274,5 +277,44 @@ func (r *runner) resolve(ctx context.Context, k faults.Kind, f scenarios.Fault) 
 	if err != nil {
 		return nil, err
 	}
-	return f.Target.Resolve(k, r.cluster.Nodes(), facts, plan.Rand(r.cfg.Seed, "fault/"+f.ID))
+	nodes := planned(r.scenario, r.cluster.Nodes())
+	for _, n := range nodes {
+		if a, ok := n.(absent); ok && facts.Labels != nil {
+			facts.Labels[a.Name()] = map[string]string{corev1.LabelTopologyZone: clusters.Zone(r.scenario.Cluster.Zones, a.Index())}
+		}
+	}
+	targets, err := f.Target.Resolve(k, nodes, facts, plan.Rand(r.cfg.Seed, "fault/"+f.ID))
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range targets {
+		if _, ok := n.(absent); ok {
+			return nil, fmt.Errorf("%s is not there just now: the upgrade has removed it, and another machine is to come into its place", clusters.Place(n))
+		}
+	}
+	return targets, nil
 }
+
+// planned are the nodes in the places that the plan was made with, so that the same
+// draw hits the same place: what an upgrade added is left out, and where it has
+// removed a worker an absent one stands for it.
+func planned(s *scenarios.Scenario, nodes []clusters.Node) []clusters.Node {
+	var out []clusters.Node
+	for _, p := range s.Places() {
+		i := slices.IndexFunc(nodes, func(n clusters.Node) bool { return n.Role() == p.Role && n.Index() == p.Index })
+		if i < 0 {
+			out = append(out, absent{p})
+			continue
+		}
+		out = append(out, nodes[i])
+	}
+	return append(out, clusters.ByRole(nodes, clusters.LoadBalancer)...)
+}
+
+// absent stands for a node that is not there.
+type absent struct{ place upgrade.Place }
+
+func (a absent) Name() string        { return a.place.String() }
+func (a absent) Role() clusters.Role { return a.place.Role }
+func (a absent) Index() int          { return a.place.Index }
+func (a absent) IP() netip.Addr      { return netip.Addr{} }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"gameday/clusters"
 	"gameday/clusters/upgrade"
 	"gameday/faults"
 	"gameday/harness/plan"
@@ -21,6 +22,34 @@ const (
 	step = "upgrade/worker[0]"
 	part = step + "/kubeadm"
 )
+
+// TestPlanned: the nodes that a target is drawn from are those of the plan, whatever an
+// upgrade has added or removed: the same draw hits the same place.
+func TestPlanned(t *testing.T) {
+	s := &scenarios.Scenario{Cluster: scenarios.Cluster{ControlPlanes: 1, Workers: 3}}
+	got := planned(s, []clusters.Node{
+		fakeNode{"cp", clusters.ControlPlane, 0}, fakeNode{"w2", clusters.Worker, 1}, fakeNode{"w3", clusters.Worker, 2},
+		fakeNode{"surge", clusters.Worker, 3}, fakeNode{"lb", clusters.LoadBalancer, 0},
+	})
+	want := []string{"control-plane[0] cp", "worker[0] worker[0]", "worker[1] w2", "worker[2] w3", "load-balancer[0] lb"}
+	var names []string
+	for _, n := range got {
+		names = append(names, clusters.Place(n)+" "+n.Name())
+	}
+	if d := cmp.Diff(want, names); d != "" {
+		t.Error(d)
+	}
+	r := &runner{scenario: s, cluster: fakeCluster{}, cfg: Config{Seed: 1}}
+	f := scenarios.Fault{ID: "f", Target: faults.Target{Nodes: []string{"worker[2]"}}}
+	k := faults.Kind{Name: "x", Roles: []clusters.Role{clusters.Worker}}
+	if hit, err := r.resolve(t.Context(), k, f); err == nil || !strings.Contains(err.Error(), "worker[2] is not there just now") {
+		t.Errorf("%v %v", hit, err)
+	}
+	f.Target.Nodes = []string{"worker[1]"}
+	if hit, err := r.resolve(t.Context(), k, f); err != nil || len(hit) != 1 || hit[0].Name() != "gd-r-w2" {
+		t.Errorf("%v %v", hit, err)
+	}
+}
 
 // whole is the life of a fault that came and went as it should.
 var whole = []string{"requested", "armed", "injected", "proven", "healing", "healed", "gone"}

@@ -208,13 +208,13 @@ func decodeEndpoints(raw []byte) (history.Endpoints, error) {
 	return out, nil
 }
 
-func decodeNode(raw []byte, places map[string]string) (history.Node, error) {
+func decodeNode(raw []byte, place func(name string) string) (history.Node, error) {
 	var n corev1.Node
 	if err := unwrap(raw, "v1", "Node", &n); err != nil {
 		return history.Node{}, err
 	}
 	out := history.Node{
-		Name: n.Name, Place: places[n.Name], Ready: string(corev1.ConditionUnknown),
+		Name: n.Name, Place: place(n.Name), Ready: string(corev1.ConditionUnknown),
 		Unschedulable: n.Spec.Unschedulable, Version: n.Status.NodeInfo.KubeletVersion,
 		Zone: zoneOf(n.Labels),
 	}

@@ -210,7 +210,7 @@ func TestDecodeCronJobAndNode(t *testing.T) {
 			Conditions: []corev1.NodeCondition{{Type: corev1.NodeMemoryPressure, Status: corev1.ConditionFalse}, {Type: corev1.NodeReady, Status: corev1.ConditionUnknown}},
 			NodeInfo:   corev1.NodeSystemInfo{KubeletVersion: "v1.36.1"},
 		},
-	}), map[string]string{"w1": "worker[0]"})
+	}), func(name string) string { return map[string]string{"w1": "worker[0]"}[name] })
 	if err != nil {
 		t.Fatal(err)
 	}

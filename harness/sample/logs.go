@@ -95,14 +95,10 @@ const openFor = 5 * time.Second
 
 // opener opens files of a cluster's nodes, also when ctx has ended.
 func opener(ctx context.Context, c clusters.Cluster) func(node, path string) (io.ReadCloser, error) {
-	nodes := map[string]clusters.Node{}
-	for _, n := range c.Nodes() {
-		nodes[n.Name()] = n
-	}
-	return func(node, path string) (io.ReadCloser, error) {
-		o, ok := nodes[node].(clusters.Opener)
+	return func(name, path string) (io.ReadCloser, error) {
+		o, ok := node(c, name).(clusters.Opener) // one that joined later, too
 		if !ok {
-			return nil, fmt.Errorf("%s does not show its files to this machine", node)
+			return nil, fmt.Errorf("%s does not show its files to this machine", name)
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), openFor)
 		defer cancel()

@@ -61,9 +61,13 @@ func newObjects(ctx context.Context, cfg Config, logs *logKeeper, b *beacons) (*
 	if err != nil {
 		return nil, fmt.Errorf("record objects: %w", err)
 	}
+	// A node that an upgrade has removed was in the place that it is known by.
 	places := map[string]string{}
-	for _, n := range cfg.Cluster.Nodes() {
-		places[n.Name()] = clusters.Place(n)
+	place := func(name string) string {
+		if n := node(cfg.Cluster, name); n != nil {
+			places[name] = clusters.Place(n)
+		}
+		return places[name]
 	}
 	ns := cfg.Namespace
 	evictions := cfg.serves("evictions")
@@ -103,7 +107,7 @@ func newObjects(ctx context.Context, cfg Config, logs *logKeeper, b *beacons) (*
 		},
 		&track[history.Node]{
 			cli: cli, record: cfg.Record, source: "watch/nodes", prefix: "/registry/minions/",
-			decode: func(raw []byte) (history.Node, error) { return decodeNode(raw, places) },
+			decode: func(raw []byte) (history.Node, error) { return decodeNode(raw, place) },
 			event: func(n history.Node, rev int64, deleted bool) history.Event {
 				n.Revision, n.Deleted = rev, deleted
 				return history.Event{Node: &n}

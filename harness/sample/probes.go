@@ -121,6 +121,13 @@ func (p *probes) round(ctx context.Context) {
 			}
 		})
 	}
+	// Of a node that joined since, only its clock: the others do not ask its pod. What
+	// fails is tried again in the next round, and starts there are told by the API.
+	for i := range list.Items {
+		if q := &list.Items[i]; q.Spec.NodeName != "" && p.told[q.Spec.NodeName] == nil {
+			all.Go(func() { _ = p.clocks.measure(ctx, q) })
+		}
+	}
 	all.Wait()
 }
 

@@ -335,11 +335,14 @@ func (c *collector) take(states []state, shared bool) {
 
 func (c *collector) nodes() {
 	by := map[string][]state{}
+	phases := Phases(c.h)
 	for _, n := range c.h.Nodes {
 		s := state{at: c.commits.of(n.V.Revision, n.At), node: n.V.Name}
 		who := cmp.Or(n.V.Place, n.V.Name)
 		taint := slices.IndexFunc(n.V.Taints, func(t string) bool { return strings.HasPrefix(t, "node.kubernetes.io/") })
 		switch {
+		case n.V.Deleted && onNode(phases, n.V.Name, n.At, watchSlack):
+			// The upgrade removed it: one that comes in its place shows itself.
 		case n.V.Deleted:
 			s.why = who + " is gone"
 		case n.V.Ready != "True":

@@ -51,6 +51,15 @@ func TestConvergence(t *testing.T) {
 	}{
 		{name: "at once", make: func(b *book) { b.fault("f", "", "w1", 50, 60) }, result: "faults", want: Pass, reason: "1 fault was healed", observed: .1},
 		{name: "a node comes back", make: func(b *book) { b.fault("f", "", "w1", 50, 60); away(b, 55, 80) }, result: "faults", want: Pass, reason: "1 fault was healed", observed: 10.15},
+		{name: "a node that the upgrade had added is gone", make: func(b *book) {
+			ready(b, 20, "w9", "worker[2]", "True")
+			b.step(100, 120, "upgrade/scale-in/worker[2]", "w9", "proceeded", "").gateLook(155, "")
+			b.node(110, history.Node{Name: "w9", Place: "worker[2]", Ready: "True", Deleted: true})
+		}, result: "end", want: Pass},
+		{name: "a node is gone that nobody removed", make: func(b *book) {
+			b.step(100, 120, "upgrade/scale-in/worker[2]", "w9", "proceeded", "").gateLook(155, "")
+			b.node(110, history.Node{Name: "w1", Place: "worker[1]", Ready: "True", Deleted: true})
+		}, result: "end", set: func(c *Convergence) { c.Within = 20 * time.Second }, want: Fail, reason: "worker[1] is gone"},
 		{name: "a node comes back late", make: func(b *book) { b.fault("f", "", "w1", 50, 60); away(b, 55, 140) }, set: func(c *Convergence) { c.Within = 15 * time.Second }, result: "faults", want: Inconclusive, reason: "too close to the budget"},
 		{name: "a node comes back late, and writes tell when", make: func(b *book) {
 			b.fault("f", "", "w1", 50, 60).writes(0, 200)

@@ -113,6 +113,16 @@ func load(ctx context.Context, c clusters.Cluster, on []clusters.Node, archive [
 	return together.Wait()
 }
 
+// Prepare brings the workload's image onto a machine that is about to join: there is
+// no registry to pull it from.
+func (s *Set) Prepare(ctx context.Context, n clusters.Node) error {
+	_, archive, err := image(ctx)
+	if err != nil {
+		return err
+	}
+	return load(ctx, s.cluster, []clusters.Node{n}, archive)
+}
+
 // hosts are the nodes that the workload runs on: the workers, or, in a cluster
 // without, every control plane.
 func hosts(c clusters.Cluster) []clusters.Node {

@@ -36,11 +36,12 @@ type Set struct {
 	// Namespace that everything is in.
 	Namespace string
 
-	client kubernetes.Interface
-	build  builder
-	spec   scenarios.Workload
-	say    clusters.Say
-	every  time.Duration // between two looks at the long Jobs
+	cluster clusters.Cluster
+	client  kubernetes.Interface
+	build   builder
+	spec    scenarios.Workload
+	say     clusters.Say
+	every   time.Duration // between two looks at the long Jobs
 	// probing is nil without probing pods; nodes are those that must have one.
 	probing *Probing
 	nodes   []string
@@ -77,7 +78,7 @@ func Deploy(ctx context.Context, cluster clusters.Cluster, run string, w scenari
 	}
 	lanes, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Set{
-		Namespace: namespace(run), client: client, spec: w, say: say, every: lanePoll, stop: stop,
+		Namespace: namespace(run), cluster: cluster, client: client, spec: w, say: say, every: lanePoll, stop: stop,
 		build:   builder{run: run, namespace: namespace(run), image: ref},
 		probing: probing, nodes: members(cluster),
 	}
