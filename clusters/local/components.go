@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/semver"
 )
@@ -56,6 +57,9 @@ type Settings struct {
 	// NoControlPlaneNodes leaves the control planes out of the Node objects, as
 	// managed clusters do.
 	NoControlPlaneNodes bool `json:"noControlPlaneNodes,omitempty"`
+	// NodeLease is the duration of the nodes' leases, of which hollow kubelets renew
+	// them four times; 0 means 40 s, the kubelet's default.
+	NodeLease time.Duration `json:"nodeLease,omitempty"`
 }
 
 // flags are arguments in a stable order; overrides win.

@@ -146,7 +146,10 @@ func configure(spec clusters.Spec, settings Settings, l label, s *secrets, binar
 		all = append(all, member{n.Name(), n.IP()})
 	}
 	hollowOf := func(server netip.Addr, net [4]byte, nodes ...hollow.Node) *hollowConfig {
-		return &hollowConfig{Nodes: nodes, Server: apiURL(server), CA: s.ca.pem.Cert, Creds: s.hollow, Version: spec.Version, PodNet: net}
+		return &hollowConfig{
+			Nodes: nodes, Server: apiURL(server), CA: s.ca.pem.Cert, Creds: s.hollow, Version: spec.Version, PodNet: net,
+			Renew: settings.NodeLease / hollow.LeaseParts,
+		}
 	}
 	var workers []hollow.Node
 	for _, n := range nodes {

@@ -9,6 +9,7 @@ import (
 	"log"
 	"net/netip"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"k8s.io/client-go/rest"
@@ -40,6 +41,8 @@ type hollowConfig struct {
 	Creds   pair          `json:"creds"`
 	Version string        `json:"version"`
 	PodNet  [4]byte       `json:"podNet"`
+	// Renew is how often they renew their leases; 0 is hollow.Renew.
+	Renew time.Duration `json:"renew,omitempty"`
 }
 
 func (h hollowConfig) open(l *log.Logger) (*hollow.Kubelets, error) {
@@ -49,7 +52,7 @@ func (h hollowConfig) open(l *log.Logger) (*hollow.Kubelets, error) {
 			TLSClientConfig: rest.TLSClientConfig{CAData: h.CA, CertData: h.Creds.Cert, KeyData: h.Creds.Key},
 			ContentConfig:   rest.ContentConfig{ContentType: "application/json"},
 		},
-		Nodes: h.Nodes, Version: h.Version, PodNet: h.PodNet, Log: l,
+		Nodes: h.Nodes, Version: h.Version, PodNet: h.PodNet, Renew: h.Renew, Log: l,
 	})
 }
 

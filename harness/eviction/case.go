@@ -34,6 +34,8 @@ type Node struct {
 	Zone string
 	// Excluded is the label node.kubernetes.io/exclude-disruption.
 	Excluded bool
+	// ControlPlane says that it is one; the node controller does not care.
+	ControlPlane bool
 }
 
 // Cut is which nodes fall silent at 0, and when they can be heard again; Heal 0

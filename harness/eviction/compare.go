@@ -19,10 +19,11 @@ type Observation struct {
 	Until time.Duration
 }
 
-// Taint was put on a node.
+// Taint was put on a node, and taken off; an Off of 0 is not until nobody looked
+// any more.
 type Taint struct {
-	Node string
-	On   time.Duration
+	Node    string
+	On, Off time.Duration
 }
 
 // Violation is what departs from a prediction.

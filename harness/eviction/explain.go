@@ -88,7 +88,7 @@ func Explain(f File, cut string, length time.Duration) (Explanation, error) {
 		e.For = seconds(Forever)
 	}
 	e.Nodes = NodeTimes{p.Nodes[0].Unknown, p.Nodes[0].Becomes}
-	e.Safe = bounds(c)
+	e.Safe = c.Bounds()
 	e.Advice = append(e.Advice, advise(f, cut, length)...)
 	e.Rules = used(p)
 	e.Says = e.say()
@@ -139,9 +139,9 @@ func groups(c Case, p Prediction) []PodGroup {
 	return out
 }
 
-// lost counts the pods that may be deleted: of each group as many as the nodes
+// Lost counts the pods that may be deleted: of each group as many as the nodes
 // that are emptied hold.
-func lost(c Case) Count {
+func (c Case) Lost() Count {
 	p := Predict(c)
 	cut := map[string]int{}
 	for _, n := range p.Nodes {
@@ -162,10 +162,10 @@ func lost(c Case) Count {
 // that advice may ask for.
 const longest = 24 * time.Hour
 
-// bounds finds the lengths of the cut around which the answer changes, to the
+// Bounds finds the lengths of the cut around which the answer changes, to the
 // second.
-func bounds(c Case) Bounds {
-	of := func(d time.Duration) Count { c := c; c.Cut.Heal = d; return lost(c) }
+func (c Case) Bounds() Bounds {
+	of := func(d time.Duration) Count { c := c; c.Cut.Heal = d; return c.Lost() }
 	forGood := of(0)
 	b := Bounds{seconds(Forever), seconds(Forever)}
 	if forGood.Max > 0 {
@@ -202,7 +202,7 @@ func advise(f File, cut string, length time.Duration) []Advice {
 		if err != nil || len(c.Problems()) > 0 {
 			return Count{math.MaxInt, math.MaxInt}
 		}
-		return lost(c)
+		return c.Lost()
 	}
 	now := try(func(*File) {})
 	if now.Max == 0 {

@@ -35,6 +35,9 @@ type ZoneOf struct {
 	// Excluded is how many of the nodes, the last ones, have the label
 	// node.kubernetes.io/exclude-disruption.
 	Excluded int `yaml:"excluded"`
+	// ControlPlanes is how many of the nodes, the last ones too, are control
+	// planes.
+	ControlPlanes int `yaml:"controlPlanes"`
 }
 
 // PodsOf describes the pods of one kind on each node.
@@ -74,6 +77,8 @@ func LoadFile(data []byte, name string) (File, error) {
 				wrong(at+".nodes", "", "%d is not between 1 and %d", z.Nodes, maxNodes)
 			case z.Excluded < 0 || z.Excluded > z.Nodes:
 				wrong(at+".excluded", "", "%d of %d nodes", z.Excluded, z.Nodes)
+			case z.ControlPlanes < 0 || z.ControlPlanes > z.Nodes:
+				wrong(at+".controlPlanes", "", "%d of %d nodes", z.ControlPlanes, z.Nodes)
 			}
 			names[z.Name] = true
 		}
@@ -107,7 +112,10 @@ func (f File) Case(cut string, length time.Duration) (Case, error) {
 	}
 	for zi, z := range zones {
 		for i := range z.Nodes {
-			n := Node{Name: fmt.Sprintf("%snode-%d", prefix(z.Name), i+1), Zone: z.Name, Excluded: i >= z.Nodes-z.Excluded}
+			n := Node{
+				Name: fmt.Sprintf("%snode-%d", prefix(z.Name), i+1), Zone: z.Name,
+				Excluded: i >= z.Nodes-z.Excluded, ControlPlane: i >= z.Nodes-z.ControlPlanes,
+			}
 			c.Nodes = append(c.Nodes, n)
 			if i < counts[zi] {
 				c.Cut.Nodes = append(c.Cut.Nodes, n.Name)

@@ -31,10 +31,9 @@ func (p Pod) kind() string {
 	return kind
 }
 
-// admitted are the pod's tolerations as the API has them: those of its owner
-// first, then what the API server adds for a key that none is about
-// (RuleDaemonSet, RuleStatic, RuleToleration).
-func (p Pod) admitted(s Settings) []corev1.Toleration {
+// Asked are the tolerations that the pod is created with: its author's and those
+// of its owner (RuleDaemonSet, RuleStatic).
+func (p Pod) Asked() []corev1.Toleration {
 	out := append([]corev1.Toleration(nil), p.Tolerations...)
 	forever := func(key string) {
 		for i, t := range out {
@@ -52,6 +51,13 @@ func (p Pod) admitted(s Settings) []corev1.Toleration {
 	case Static:
 		forever("")
 	}
+	return out
+}
+
+// admitted are the pod's tolerations as the API has them: with what the API server
+// adds for a key that none is about (RuleToleration).
+func (p Pod) admitted(s Settings) []corev1.Toleration {
+	out := p.Asked()
 	about := func(key string) bool {
 		for _, t := range out {
 			if (t.Key == key || t.Key == "") && (t.Effect == corev1.TaintEffectNoExecute || t.Effect == "") {

@@ -319,7 +319,14 @@ type rank struct {
 	Window
 	sure  bool
 	until time.Duration // by when it is off again at the latest
-	rule  Rule
+	// most is how long it may be on, if that is less than from Earliest to until.
+	most time.Duration
+	rule Rule
+}
+
+// outlasts says whether it may be on for so long.
+func (r rank) outlasts(d time.Duration) bool {
+	return plus(r.Earliest, d) <= r.until && d <= r.most
 }
 
 // lives works through the epochs.
@@ -339,18 +346,18 @@ func (m *model) lives() []life {
 					l.late = plus(l.late, o.To-o.From+tokens(1, max(cm.NodeEvictionRate, 0.01)))
 				}
 			}
-			if o.From < 0 && o.To > -cm.NodeMonitorGracePeriod-s.renewal() {
+			if o.From < 0 && o.To > -cm.NodeMonitorGracePeriod-s.Renewal() {
 				early += o.To - o.From
 			}
 		}
-		l.unknown.Earliest = max(-s.renewal()-early, e.Start.Earliest) + cm.NodeMonitorGracePeriod
+		l.unknown.Earliest = max(-s.Renewal()-early, e.Start.Earliest) + cm.NodeMonitorGracePeriod
 		fresh := e.Start.Earliest > 0
 		if fresh {
 			l.unknown.Latest = plus(e.Start.Latest, cm.NodeMonitorGracePeriod+cm.NodeMonitorPeriod+l.late)
 			l.spread = cm.NodeMonitorPeriod + l.late
 		} else {
 			l.unknown.Latest = max(0, e.Start.Latest) + cm.NodeMonitorGracePeriod + 3*cm.NodeMonitorPeriod + l.late
-			l.spread = s.renewal() + early + 2*cm.NodeMonitorPeriod + l.late
+			l.spread = s.Renewal() + early + 2*cm.NodeMonitorPeriod + l.late
 		}
 		l.queued = l.unknown.after(s.late())
 		l.spread = max(0, l.spread-s.late())
@@ -397,6 +404,7 @@ func (m *model) plan(l *life, z zone, all bool) plan {
 		r.sure = r.sure && r.Latest <= min(m.heal, l.End.Earliest)
 		r.Latest = min(r.Latest, l.untainted, l.End.Latest)
 		r.until = min(r.until, l.untainted, l.End.Latest)
+		r.most = cmp.Or(r.most, Forever)
 		p.ranks = append(p.ranks, r)
 	}
 	// wasted is the token that may be lost before the j-th taint (RuleRate).
@@ -409,22 +417,25 @@ func (m *model) plan(l *life, z zone, all bool) plan {
 		if m.heal != Forever {
 			strays = min(len(z.cut)-leak, int(float64(q)*(l.untainted-m.heal).Seconds()))
 		}
-		until, last := Forever, l.braked
+		until, last, most := Forever, l.braked, Forever
 		switch {
 		case q == 0: // a brake to 0 changes nothing: the bucket keeps its first token
 			last = plus(last, s.ControllerManager.NodeMonitorPeriod+l.late)
 		case all && m.interrupted(Window{from, l.braked}): // the taints cannot be taken off, and are not again
 		case all:
-			until = l.braked
+			until, most = l.braked, l.braked-from
 		}
 		quiet := Window{last, min(m.heal, l.End.Earliest)}
 		if m.heal != Forever {
 			// A leak of few leaves a stray of few: any rank may come late.
 			last = max(last, l.untainted)
 			until = max(until, l.untainted)
+			if most = max(most, l.untainted-m.heal); m.heal < l.braked {
+				most = Forever
+			}
 		}
 		for j := 1; j <= leak; j++ {
-			add(rank{Window: Window{plus(from, tokens(float64(j-1), q)), last}, until: until, rule: RuleLeak})
+			add(rank{Window: Window{plus(from, tokens(float64(j-1), q)), last}, until: until, most: most, rule: RuleLeak})
 		}
 		for j := leak + 1; j <= leak+strays; j++ {
 			add(rank{Window: Window{max(plus(m.heal, tokens(float64(j-leak), q)), from), last}, until: l.untainted, rule: RuleStraggler})
@@ -546,7 +557,7 @@ func (m *model) emptied(lives []life) []Emptied {
 			for _, l := range lives {
 				surely := 0
 				for _, r := range l.plans[i].ranks {
-					if plus(r.Earliest, tau) <= r.until {
+					if r.outlasts(tau) {
 						e.Nodes.Max++
 					}
 					due := Window{plus(r.Earliest, tau), plus(plus(r.Latest, tau), late)}
@@ -596,7 +607,7 @@ func (m *model) zoneRule(f ZoneFate) Rule {
 func (m *model) doubts() []Doubt {
 	s, cm := m.Settings, m.Settings.ControllerManager
 	var out []Doubt
-	heard := s.renewal() + 2*cm.NodeMonitorPeriod
+	heard := s.Renewal() + 2*cm.NodeMonitorPeriod
 	if heard+s.Slack >= cm.NodeMonitorGracePeriod {
 		out = append(out, Doubt{RuleHeartbeat, fmt.Sprintf("a renewal may be seen only %s after the one before, and nodeMonitorGracePeriod is %s", heard, cm.NodeMonitorGracePeriod)})
 	}
@@ -706,7 +717,7 @@ func (m *model) evict(f *PodFate, tau time.Duration, zone int, lives []life) {
 		found := false
 		rule := Rule("")
 		for _, r := range ranks {
-			if plus(r.Earliest, tau) > r.until {
+			if !r.outlasts(tau) {
 				continue
 			}
 			last := plus(min(plus(r.Latest, tau), r.until), late)

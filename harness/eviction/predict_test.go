@@ -93,7 +93,12 @@ func holds(t *testing.T, seed uint64) {
 	p := Predict(c)
 	reports := []time.Duration{5 * time.Minute, time.Second, 7 * time.Second}[rng.IntN(3)]
 	until := 4*c.Settings.ControllerManager.NodeMonitorGracePeriod + 6*time.Minute
-	for _, v := range Compare(p, simulate(c, rng, until, reports)) {
+	seen := simulate(c, rng, until, reports)
+	all := Compare(p, seen)
+	if len(c.Epochs) == 0 && len(c.Outages) == 0 {
+		all = append(all, Hindsight(c, seen)...)
+	}
+	for _, v := range all {
 		t.Errorf("seed %d (%s, cut %v, heal %s, epochs %v, outages %v): %s", seed, c.Settings.Version, c.Cut.Nodes, c.Cut.Heal, c.Epochs, c.Outages, v)
 	}
 }

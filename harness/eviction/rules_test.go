@@ -92,7 +92,7 @@ func TestLengths(t *testing.T) {
 	}{{"v1.33.13", 326 * time.Second, 373 * time.Second}, {"v1.34.9", 321 * time.Second, 368 * time.Second}} {
 		c := Case{Settings: Defaults(tc.version)}
 		zoneOf(&c, "a", 4, 1, 0)
-		if b := bounds(c); time.Duration(b.SafeBelow) != tc.safe || time.Duration(b.SurelyAbove) != tc.surel {
+		if b := c.Bounds(); time.Duration(b.SafeBelow) != tc.safe || time.Duration(b.SurelyAbove) != tc.surel {
 			t.Errorf("%s: safe up to %s, surely lost from %s; want %s, %s", tc.version, time.Duration(b.SafeBelow), time.Duration(b.SurelyAbove), tc.safe, tc.surel)
 		}
 	}
@@ -293,7 +293,7 @@ func TestCompare(t *testing.T) {
 	good := func() Observation {
 		return Observation{
 			Unknown: map[string]time.Duration{"a0": sec(12.5), "a1": sec(12.5), "a2": sec(13.4)},
-			Taints:  []Taint{{"a1", sec(12.6)}, {"a0", sec(13.2)}, {"a2", sec(13.7)}},
+			Taints:  []Taint{{Node: "a1", On: sec(12.6)}, {Node: "a0", On: sec(13.2)}, {Node: "a2", On: sec(13.7)}},
 			Deleted: map[string]time.Duration{"ns/a1": sec(17.7), "ns/a0": sec(18.3), "ns/a2": sec(18.8)},
 			Until:   sec(120),
 		}
@@ -325,6 +325,39 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// TestHindsight: deletions are held against the taints that were seen.
+func TestHindsight(t *testing.T) {
+	c := Case{Settings: fast("v1.36.4")} // tolerates 5 s, slack 1 s
+	zoneOf(&c, "a", 4, 2, 0)
+	c.Pods[1].Owner = "DaemonSet/log"
+	for _, tc := range []struct {
+		name    string
+		taints  []Taint
+		deleted map[string]time.Duration
+		want    string
+	}{
+		{"in time", []Taint{{Node: "a0", On: sec(13)}}, map[string]time.Duration{"ns/a0": sec(18.2)}, ""},
+		{"for long enough the second time", []Taint{{Node: "a0", On: sec(13), Off: sec(15)}, {Node: "a0", On: sec(20)}}, map[string]time.Duration{"ns/a0": sec(25.2)}, ""},
+		{"not for long enough", []Taint{{Node: "a0", On: sec(13), Off: sec(15)}}, nil, ""},
+		{"to the last moment", []Taint{{Node: "a0", On: sec(13), Off: sec(18)}}, nil, ""},
+		{"the toleration ignored", []Taint{{Node: "a0", On: sec(13)}}, map[string]time.Duration{"ns/a0": sec(13.2)}, "ns/a0: toleration: deleted at 0:13.2, and it was due 0:17.0 to 0:19.0: tainted at 0:13.0"},
+		{"forgotten", []Taint{{Node: "a0", On: sec(13)}}, nil, "ns/a0: toleration: not deleted until 1:00.0, though it was due 0:17.0 to 0:19.0"},
+		{"the timer of a taint that is off", []Taint{{Node: "a0", On: sec(13), Off: sec(15)}}, map[string]time.Duration{"ns/a0": sec(18.2)}, "its node, a0, was not tainted for as long as the 5s"},
+		{"without a taint", nil, map[string]time.Duration{"ns/a2": sec(18.2)}, "its node, a2, was not tainted"},
+		{"a DaemonSet's", []Taint{{Node: "a1", On: sec(13)}}, map[string]time.Duration{"ns/a1": sec(18.2)}, "ns/a1: toleration: deleted at 0:18.2, and it tolerates the taint for ever"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var all []string
+			for _, v := range Hindsight(c, Observation{Taints: tc.taints, Deleted: tc.deleted, Until: time.Minute}) {
+				all = append(all, v.String())
+			}
+			if text := strings.Join(all, "\n"); tc.want == "" && text != "" || !strings.Contains(text, tc.want) {
+				t.Errorf("%s\nwant %q", text, tc.want)
+			}
+		})
+	}
+}
+
 // TestBrakeRemoved: a controller without its brake taints more than may leak.
 func TestBrakeRemoved(t *testing.T) {
 	c := Case{Settings: Defaults("v1.36.4")}
@@ -332,7 +365,7 @@ func TestBrakeRemoved(t *testing.T) {
 	o := Observation{Unknown: map[string]time.Duration{}, Deleted: map[string]time.Duration{}, Until: 4 * time.Minute}
 	for i, n := range c.Cut.Nodes {
 		o.Unknown[n] = sec(50)
-		o.Taints = append(o.Taints, Taint{n, sec(50.1 + 10*float64(i))})
+		o.Taints = append(o.Taints, Taint{Node: n, On: sec(50.1 + 10*float64(i))})
 	}
 	for _, v := range Compare(Predict(c), o) {
 		if v.Rule == RulePartial {

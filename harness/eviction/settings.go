@@ -156,10 +156,10 @@ func (s Settings) late() time.Duration {
 	return 0
 }
 
-// renewal is the longest time between two renewals of a healthy node's lease: a
+// Renewal is the longest time between two renewals of a healthy node's lease: a
 // quarter of its duration (pkg/kubelet/kubelet.go nodeLeaseRenewIntervalFraction),
 // with the jitter of k8s.io/component-helpers apimachinery/lease/controller.go.
-func (s Settings) renewal() time.Duration {
+func (s Settings) Renewal() time.Duration {
 	return time.Duration(float64(s.Kubelet.NodeLeaseDurationSeconds) * 0.25 * 1.04 * float64(time.Second))
 }
 

@@ -118,7 +118,7 @@ func simulate(c Case, rng *rand.Rand, until, reports time.Duration) Observation 
 		lease: map[string]time.Duration{}, status: map[string]time.Duration{}, unknown: map[string]bool{}, tainted: map[string]bool{}, deleted: map[string]bool{},
 		out: Observation{Unknown: map[string]time.Duration{}, Deleted: map[string]time.Duration{}, Until: until},
 	}
-	began := -3 * (c.Settings.renewal() + c.Settings.ControllerManager.NodeMonitorPeriod + time.Second)
+	began := -3 * (c.Settings.Renewal() + c.Settings.ControllerManager.NodeMonitorPeriod + time.Second)
 	s.now = began
 	for _, n := range c.Nodes {
 		s.kubelet(n.Name, began, reports)
@@ -157,7 +157,7 @@ func (s *sim) kubelet(name string, began, reports time.Duration) {
 		back = h + s.upTo(s.c.Settings.heard(h)-h)
 	}
 	silent := func() bool { return cut && s.now >= 0 && s.now < back || s.away() }
-	every := s.c.Settings.renewal() * 100 / 104
+	every := s.c.Settings.Renewal() * 100 / 104
 	var renew, post func()
 	renew = func() {
 		if !silent() {
@@ -401,7 +401,7 @@ func (s *sim) try(zone string) {
 			delete(s.order, head)
 			if !s.tainted[head] {
 				s.tainted[head] = true
-				s.out.Taints = append(s.out.Taints, Taint{head, s.now})
+				s.out.Taints = append(s.out.Taints, Taint{Node: head, On: s.now})
 				epoch := s.leader
 				s.at(s.now+s.upTo(10*step), func() { s.timersOf(head, epoch) })
 			}
@@ -418,6 +418,11 @@ func (s *sim) untaint(name string) {
 	delete(s.order, name)
 	if s.tainted[name] {
 		s.tainted[name] = false
+		for i := range s.out.Taints {
+			if t := &s.out.Taints[i]; t.Node == name && t.Off == 0 {
+				t.Off = s.now
+			}
+		}
 		for _, p := range s.c.Pods {
 			if p.Node == name {
 				delete(s.timers, p.Key())

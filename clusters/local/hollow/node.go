@@ -22,9 +22,9 @@ import (
 )
 
 const (
-	// leaseParts is how many times a lease is renewed within its duration:
+	// LeaseParts is how many times a lease is renewed within its duration:
 	// k8s.io/kubernetes@v1.37.0 pkg/kubelet/kubelet.go nodeLeaseRenewIntervalFraction.
-	leaseParts = 4
+	LeaseParts = 4
 	// reportEvery is how often a status is reported that has not changed:
 	// k8s.io/kubernetes@v1.37.0 pkg/kubelet/apis/config/v1beta1/defaults.go
 	// NodeStatusReportFrequency.
@@ -49,7 +49,9 @@ type kubelet struct {
 func newKubelet(of *Kubelets, n Node) (*kubelet, error) {
 	cfg := rest.CopyConfig(of.cfg.API)
 	cfg.QPS = -1
-	cfg.Timeout = of.cfg.Renew // as the kubelet's client for heartbeats
+	// As the kubelet's client for heartbeats: its status period, and no more than the
+	// lease (k8s.io/kubernetes@v1.37.0 cmd/kubelet/app/server.go).
+	cfg.Timeout = min(Renew, LeaseParts*of.cfg.Renew)
 	// A dialer of its own keeps client-go from sharing the connections of others.
 	d := of.rotating()
 	cfg.Dial = d.DialContext
@@ -81,7 +83,7 @@ func (n *kubelet) start(ctx context.Context, offset time.Duration) {
 			return
 		case <-time.After(offset):
 		}
-		lease.NewController(clock.RealClock{}, n.client, n.node.Name, int32(max(1, leaseParts*n.of.cfg.Renew/time.Second)), n.closer,
+		lease.NewController(clock.RealClock{}, n.client, n.node.Name, int32(max(1, LeaseParts*n.of.cfg.Renew/time.Second)), n.closer,
 			n.of.cfg.Renew, n.node.Name, corev1.NamespaceNodeLease, nil).Run(ctx)
 	})
 }

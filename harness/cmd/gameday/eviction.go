@@ -11,7 +11,7 @@ import (
 )
 
 func newEviction() *cobra.Command {
-	return group("eviction", "Say what the node controller does when nodes fall silent", newEvictionExplain())
+	return group("eviction", "Say what the node controller does when nodes fall silent, and try it", newEvictionExplain(), newEvictionRun())
 }
 
 func newEvictionExplain() *cobra.Command {
