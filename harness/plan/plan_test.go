@@ -244,6 +244,31 @@ func TestWaitsAndGone(t *testing.T) {
 	}
 }
 
+// TestLinger: a worker's upgrade goes on beside a fault of a control plane that takes
+// its time to be gone, but not beside one of another worker.
+func TestLinger(t *testing.T) {
+	for _, c := range []struct {
+		role         string
+		first, later []string // gone before the next worker, and at the end
+	}{
+		{cp, nil, []string{"stop"}},
+		{w, []string{"stop"}, nil},
+	} {
+		f := fakeFacts()
+		s := load(t, head(3, 3, true, "faults:\n"+fault("stop", "kubelet.stop", node(c.role, 2), phase(w, 0, ""), "for: 10s")), f)
+		p, err := Make(s, 1, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c.first, p.Gone("upgrade/worker[0]")); diff != "" {
+			t.Errorf("%s: gone before the next worker, -want +got:\n%s", c.role, diff)
+		}
+		if diff := cmp.Diff(c.later, p.Gone("upgrade/worker[2]")); diff != "" {
+			t.Errorf("%s: gone after the last worker, -want +got:\n%s", c.role, diff)
+		}
+	}
+}
+
 func TestSameSeedSamePlan(t *testing.T) {
 	f := fakeFacts()
 	s := load(t, head(5, 3, false, "faults:\n"+fault("a", "etcd.stop", "pick: minority", "phase: run", "for: 3s")+

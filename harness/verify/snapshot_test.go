@@ -91,10 +91,11 @@ func TestLimits(t *testing.T) {
 	write(pod+"/io.max", "")
 	write("kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/cpu.weight", "34")
 	write("kubelet/kubepods/burstable/cpu.shares", "870")
+	write("kubelet/kubepods/burstable/memory.limit_in_bytes", "4096")
 	before := take()
 	want := Snapshot{
 		"worker[0]: cgroup . cpu.max = max 100000": true, "worker[0]: cgroup system.slice/kubelet.service cpu.max = max 100000": true,
-		"pods: cgroup cpu.max max 100000": true,
+		"pods: cgroup cpu.max max 100000": true, "pods: cgroup memory.limit_in_bytes 4096": true,
 	}
 	if diff := cmp.Diff(want, before); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
