@@ -34,7 +34,7 @@ failed.`,
 	})
 	root.AddCommand(
 		newRun(), newCheck(), newReport(), newCompare(), newLoad(), newShrink(), newHeal(), newVerifyFaults(), newSelfCheck(),
-		newPlan(), newValidate(), newList(), newSchema(), newEviction(),
+		newPlan(), newPreflight(), newValidate(), newList(), newSchema(), newEviction(),
 		newClusters(), newImage(), newSetup(), newTeardown(),
 	)
 	return root
