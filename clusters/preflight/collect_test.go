@@ -164,6 +164,20 @@ func TestAuditLog(t *testing.T) {
 	}
 }
 
+// A log that takes too long is told; one that is none is the caller's mistake.
+func TestAuditLogTooLong(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "audit.log")
+	if err := os.WriteFile(name, []byte(plainEvent+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	f, err := Collect(ended, "v1.37.0", Source{AuditLogs: []string{name}})
+	if err != nil || len(f.Unread) != 1 || f.Unread[0].Where[0] != name {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
 // folder is a node whose files are in a folder of this machine.
 type folder struct{ dir string }
 

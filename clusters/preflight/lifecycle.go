@@ -44,12 +44,14 @@ const goneSource = "https://kubernetes.io/docs/reference/using-api/deprecation-g
 // release that removed them.
 func goneGroups() map[schema.GroupVersion]lifecycle {
 	return map[schema.GroupVersion]lifecycle{
-		{Group: "apiextensions.k8s.io", Version: "v1beta1"}:   {removed: 22, replacement: "apiextensions.k8s.io/v1", source: goneSource},
-		{Group: "apiregistration.k8s.io", Version: "v1beta1"}: {removed: 22, replacement: "apiregistration.k8s.io/v1", source: goneSource},
-		{Group: "autoscaling", Version: "v2beta1"}:            {removed: 25, replacement: "autoscaling/v2", source: goneSource},
-		{Group: "autoscaling", Version: "v2beta2"}:            {removed: 26, replacement: "autoscaling/v2", source: goneSource},
-		{Group: "kubeadm.k8s.io", Version: "v1beta2"}:         {removed: 27, replacement: "kubeadm.k8s.io/v1beta4", source: "https://github.com/kubernetes/kubernetes/pull/114540"},
-		{Group: "kubeadm.k8s.io", Version: "v1beta3"}:         {removed: 37, replacement: "kubeadm.k8s.io/v1beta4 (kubeadm config migrate, up to v1.36)", source: "https://github.com/kubernetes/kubernetes/pull/136016"},
+		{Group: "apiextensions.k8s.io", Version: "v1beta1"}:        {removed: 22, replacement: "apiextensions.k8s.io/v1", source: goneSource},
+		{Group: "apiregistration.k8s.io", Version: "v1beta1"}:      {removed: 22, replacement: "apiregistration.k8s.io/v1", source: goneSource},
+		{Group: "autoscaling", Version: "v2beta1"}:                 {removed: 25, replacement: "autoscaling/v2", source: goneSource},
+		{Group: "autoscaling", Version: "v2beta2"}:                 {removed: 26, replacement: "autoscaling/v2", source: goneSource},
+		{Group: "kubescheduler.config.k8s.io", Version: "v1beta2"}: {removed: 28, replacement: "kubescheduler.config.k8s.io/v1", source: "https://github.com/kubernetes/kubernetes/pull/117649"},
+		{Group: "kubescheduler.config.k8s.io", Version: "v1beta3"}: {removed: 29, replacement: "kubescheduler.config.k8s.io/v1", source: "https://github.com/kubernetes/kubernetes/pull/119994"},
+		{Group: "kubeadm.k8s.io", Version: "v1beta2"}:              {removed: 27, replacement: "kubeadm.k8s.io/v1beta4", source: "https://github.com/kubernetes/kubernetes/pull/114540"},
+		{Group: "kubeadm.k8s.io", Version: "v1beta3"}:              {removed: 37, replacement: "kubeadm.k8s.io/v1beta4 (kubeadm config migrate, up to v1.36)", source: "https://github.com/kubernetes/kubernetes/pull/136016"},
 	}
 }
 

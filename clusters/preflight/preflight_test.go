@@ -130,6 +130,9 @@ func TestFindings(t *testing.T) {
 			"blocks skew kubelet v1.32 is more than 3 minor versions behind",
 			"blocks skew kube-proxy v1.36.1 and kubelet v1.32.0 are more than 3 minor versions apart: w;",
 		}},
+		{"no kube-proxy", func(f *Facts) { f.Components = f.Components[:3] }, []string{
+			"note skew no pod of kube-system is kube-proxy: its version was not looked at;",
+		}},
 		{"controller manager newer than its API server", func(f *Facts) { f.Components[1].Version = "v1.37.0" }, []string{
 			"blocks skew kube-controller-manager-cp v1.37 is newer than an API server (v1.36)",
 		}},
@@ -161,6 +164,7 @@ func TestFindings(t *testing.T) {
 				{"c.yaml", 2, gvk("resource.k8s.io/v1beta1", "ResourceClaim"), "to go"},
 				{"c.yaml", 3, gvk("v1", "Endpoints"), "deprecated for good"},
 				{"kubeadm.yaml", 4, gvk("kubeadm.k8s.io/v1beta3", "ClusterConfiguration"), ""},
+				{"scheduler.yaml", 1, gvk("kubescheduler.config.k8s.io/v1beta3", "KubeSchedulerConfiguration"), ""},
 				{"fine.yaml", 1, gvk("policy/v1", "PodDisruptionBudget"), "new"},
 				{"fine.yaml", 2, gvk("example.com/v1beta1", "Widget"), "of others"},
 				{"fine.yaml", 3, gvk("v1", "Pod"), "p"},
@@ -173,6 +177,7 @@ func TestFindings(t *testing.T) {
 			"blocks apis networking.k8s.io/v1alpha1 ServiceCIDR never held is not served by v1.37: c.yaml:1; removed in v1.37 or before;",
 			"warns apis resource.k8s.io/v1beta1 ResourceClaim to go is deprecated: c.yaml:2; removed in v1.38;",
 			"note apis v1 Endpoints deprecated for good is deprecated: c.yaml:3;",
+			"blocks apis kubescheduler.config.k8s.io/v1beta3 KubeSchedulerConfiguration is not served by v1.37: scheduler.yaml:1; removed in v1.29;",
 			"blocks apis kubeadm.k8s.io/v1beta3 ClusterConfiguration is not served by v1.37: kubeadm.yaml:4; removed in v1.37;",
 		}},
 		{"a version that is not known for an older target", func(f *Facts) {

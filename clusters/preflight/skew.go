@@ -64,6 +64,9 @@ func skew(f *Facts) []Finding {
 	out = append(out, behind("kubelet", kubelets, oldest, newest, target, nodeSkew)...)
 	out = append(out, behind("kube-proxy", proxies, oldest, newest, target, nodeSkew)...)
 	out = append(out, apart(proxies, f.Nodes)...)
+	if len(proxies) == 0 && len(f.Pods) > 0 {
+		add(Note, nil, "", "no pod of kube-system is kube-proxy: its version was not looked at")
+	}
 	out = append(out, f.behindOwn(managers, oldest, newest, target)...)
 	if x, ok := minor(f.Kubeadm); ok && x != oldest {
 		add(Warns, []string{"ConfigMap kube-system/kubeadm-config"}, "kubeadm upgrade apply to the version that runs, or mend kubernetesVersion", "kubeadm's own record says %s, the API servers run %s", f.Kubeadm, release(oldest))

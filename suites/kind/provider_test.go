@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,14 +25,17 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
 
 	"gameday/clusters"
 	"gameday/clusters/docker"
 	"gameday/clusters/kind"
 	"gameday/clusters/nodeimage"
+	"gameday/clusters/preflight"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -72,6 +76,34 @@ var _ = Describe("A cluster", Ordered, func() {
 		Expect(clusters.Place(control)).To(Equal("control-plane[0]"))
 		Expect(clusters.Place(wrk)).To(Equal("worker[0]"))
 	})
+
+	It("is looked at before an upgrade", func(ctx SpecContext) {
+		found := func(severities ...preflight.Severity) []string {
+			facts, err := preflight.Collect(ctx, "v1.37.0", preflight.Source{Config: c.REST(), Cluster: c})
+			Expect(err).NotTo(HaveOccurred())
+			var lines []string
+			for _, f := range preflight.Judge(facts).Findings {
+				if slices.Contains(severities, f.Severity) {
+					lines = append(lines, f.String())
+				}
+			}
+			return lines
+		}
+		// All can be read of a cluster that is ours, and it can be upgraded.
+		Expect(found(preflight.Blocks, preflight.Unknown)).To(BeEmpty())
+
+		none := intstr.FromInt32(0)
+		budgets := client.PolicyV1().PodDisruptionBudgets(metav1.NamespaceSystem)
+		_, err := budgets.Create(ctx, &policyv1.PodDisruptionBudget{
+			ObjectMeta: metav1.ObjectMeta{Name: "gd-suite"},
+			Spec:       policyv1.PodDisruptionBudgetSpec{MaxUnavailable: &none, Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"k8s-app": "kube-dns"}}},
+		}, metav1.CreateOptions{})
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(ctx, func() []string { return found(preflight.Blocks) }).WithTimeout(time.Minute).Should(ConsistOf(
+			ContainSubstring("no pod may ever be evicted: 2 of 2 must be healthy (maxUnavailable 0): PodDisruptionBudget kube-system/gd-suite;")))
+		Expect(budgets.Delete(ctx, "gd-suite", metav1.DeleteOptions{})).To(Succeed())
+		Expect(found(preflight.Blocks, preflight.Unknown)).To(BeEmpty())
+	}, NodeTimeout(2*time.Minute))
 
 	It("carries the run's label on containers, image and nodes", func(ctx SpecContext) {
 		all := dockerLines(ctx, "ps", "--all", "--quiet", "--filter", "label=io.x-k8s.kind.cluster="+spec.Name)
