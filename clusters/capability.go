@@ -19,14 +19,15 @@ type Capability string
 
 // The capabilities, each with the interface that a node implements for it.
 const (
-	CapExec      Capability = "exec"      // Execer
-	CapFiles     Capability = "files"     // Files
-	CapProcesses Capability = "processes" // Processes
-	CapNetwork   Capability = "network"   // Network
-	CapCgroup    Capability = "cgroup"    // Cgroups
-	CapPower     Capability = "power"     // Power
-	CapDisk      Capability = "disk"      // Disks
-	CapKubelet   Capability = "kubelet"   // Kubelet
+	CapExec       Capability = "exec"       // Execer
+	CapFiles      Capability = "files"      // Files
+	CapProcesses  Capability = "processes"  // Processes
+	CapNetwork    Capability = "network"    // Network
+	CapCgroup     Capability = "cgroup"     // Cgroups
+	CapPower      Capability = "power"      // Power
+	CapDisk       Capability = "disk"       // Disks
+	CapKubelet    Capability = "kubelet"    // Kubelet
+	CapComponents Capability = "components" // Components
 )
 
 // Has says whether a node has a capability.
@@ -49,6 +50,8 @@ func Has(n Node, c Capability) bool {
 		_, ok = n.(Disks)
 	case CapKubelet:
 		_, ok = n.(Kubelet)
+	case CapComponents:
+		_, ok = n.(Components)
 	}
 	return ok
 }
@@ -178,6 +181,21 @@ type Disks interface {
 type Kubelet interface {
 	// Manifests is the folder on the node whose static pods the kubelet runs.
 	Manifests() string
+}
+
+// Components is a node whose components (kube-apiserver, kubelet, ...) are plain
+// programs: each is stopped, replaced and started by itself, as a person does it on a
+// machine without static pods. All three are told again without harm.
+type Components interface {
+	// StopComponent ends it and keeps it from being started, also when the node is
+	// switched on. It returns when it has ended.
+	StopComponent(ctx context.Context, name string) error
+	// InstallComponent puts a program of this machine in the place of that which the
+	// next start runs; what runs goes on. A kubelet that is hollow has no program,
+	// and only says the version.
+	InstallComponent(ctx context.Context, name, version, program string) error
+	// StartComponent starts it, and keeps it running from now on.
+	StartComponent(ctx context.Context, name string) error
 }
 
 // Output runs a command and returns its stdout.

@@ -227,6 +227,7 @@ func (c *check) upgrade() {
 	if c.has("upgrade.nodes") && len(u.Nodes) == 0 {
 		c.wrong("upgrade.nodes", "remove the field to upgrade all", "names no node")
 	}
+	c.strategy(len(c.problems) > before)
 	c.layout(len(c.problems) > before)
 	for i, e := range u.Expect {
 		path := fmt.Sprintf("upgrade.expect[%d]", i)
@@ -272,6 +273,28 @@ func (c *check) replaced(u *Upgrade) {
 	}
 }
 
+// strategy checks what is not an option of every strategy.
+func (c *check) strategy(wrong bool) {
+	u := c.s.Upgrade
+	kind, ok := c.known.strategy(u.Strategy)
+	if !ok {
+		return // oneOf has said so
+	}
+	for _, option := range []string{upgrade.OptionOrder, upgrade.OptionStopFirst, upgrade.OptionCommand} {
+		if path := "upgrade." + option; c.has(path) && !slices.Contains(kind.Takes, option) {
+			c.wrong(path, "remove it", "strategy %s does not take it", u.Strategy)
+		}
+	}
+	checker, ok := kind.New().(upgrade.Checker)
+	if !ok || wrong {
+		return
+	}
+	for _, err := range checker.Check(c.s.Places(), u.Options()) {
+		option, text, _ := strings.Cut(err.Error(), ": ")
+		c.wrong("upgrade."+option, "", "%s", text)
+	}
+}
+
 // layout finds the phases. If something is wrong with the upgrade they are all
 // that it could have, so that a phase is blamed only for what is its own fault.
 func (c *check) layout(wrong bool) {
@@ -285,7 +308,7 @@ func (c *check) layout(wrong bool) {
 	}
 	options := c.s.Upgrade.Options()
 	if wrong {
-		options.Drain, options.Nodes = upgrade.DrainAll, nil
+		options.Drain, options.Nodes, options.Order, options.StopFirst = upgrade.DrainAll, nil, nil, nil
 	}
 	c.phases = Phases(strategy.Steps(c.s.Places(), options))
 }

@@ -26,6 +26,7 @@ func fakeKnown() Known {
 		Strategies: []upgrade.Kind{
 			{Name: "kubeadm", New: func() upgrade.Strategy { return fakeStrategy{} }},
 			{Name: "surge", New: func() upgrade.Strategy { return fakeStrategy{} }},
+			{Name: "by-hand", Takes: []string{upgrade.OptionOrder}, New: func() upgrade.Strategy { return choosy{} }},
 		},
 		SLOs: []SLOKind{
 			{Name: "cron.start-latency", Doc: "starts", New: func() any { return &latency{P99: time.Minute, Missed: 3} }},
@@ -107,6 +108,13 @@ func (fakeStrategy) Steps(places []upgrade.Place, o upgrade.Options) []upgrade.S
 		out = append(out, s)
 	}
 	return out
+}
+
+// choosy finds fault with every order.
+type choosy struct{ fakeStrategy }
+
+func (choosy) Check(_ []upgrade.Place, o upgrade.Options) []error {
+	return []error{fmt.Errorf("order: %v is no order", o.Order)}
 }
 
 func (fakeStrategy) Run(context.Context, upgrade.Env) error { return errors.New("not here") }

@@ -64,14 +64,31 @@ func (k Known) slo(name string) (SLOKind, bool) {
 	return SLOKind{}, false
 }
 
-// Strategy finds a strategy of the catalogue.
-func (k Known) Strategy(name string) (upgrade.Strategy, error) {
+func (k Known) strategy(name string) (upgrade.Kind, bool) {
 	for _, s := range k.Strategies {
 		if s.Name == name {
-			return s.New(), nil
+			return s, true
 		}
 	}
-	return nil, fmt.Errorf("unknown strategy %q%s", name, suggest(name, k.strategyNames()))
+	return upgrade.Kind{}, false
+}
+
+// StrategyKind finds a strategy's line in the catalogue.
+func (k Known) StrategyKind(name string) (upgrade.Kind, error) {
+	s, ok := k.strategy(name)
+	if !ok {
+		return s, fmt.Errorf("unknown strategy %q%s", name, suggest(name, k.strategyNames()))
+	}
+	return s, nil
+}
+
+// Strategy finds a strategy of the catalogue.
+func (k Known) Strategy(name string) (upgrade.Strategy, error) {
+	s, err := k.StrategyKind(name)
+	if err != nil {
+		return nil, err
+	}
+	return s.New(), nil
 }
 
 func (k Known) faultNames() []string {

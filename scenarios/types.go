@@ -185,6 +185,15 @@ type Upgrade struct {
 	// drainTimeout before it is replaced: block (the step is blocked) or remove (it
 	// goes with what is left on it); default block.
 	DrainExceeded string `yaml:"drainExceeded,omitempty"`
+	// Order of the components with strategy binaries, each once; default etcd,
+	// kube-apiserver, kube-controller-manager, kube-scheduler, kubelet.
+	Order []string `yaml:"order,omitempty"`
+	// StopFirst are components that strategy binaries stops before anything else, and
+	// does not start before their turn: kube-controller-manager, kube-scheduler.
+	StopFirst []string `yaml:"stopFirst,omitempty"`
+	// Command is what strategy external runs, word by word, with KUBECONFIG,
+	// GAMEDAY_FROM, GAMEDAY_TO and GAMEDAY_CLUSTER in its environment.
+	Command []string `yaml:"command,omitempty"`
 	// Expect declares outcomes; steps not named are expected to proceed.
 	Expect []Expect `yaml:"expect,omitempty"`
 	// Timeout bounds the whole upgrade; default 30m.
@@ -196,6 +205,7 @@ func (u *Upgrade) Options() upgrade.Options {
 	return upgrade.Options{
 		To: u.To, Nodes: u.Nodes, Drain: upgrade.Drain(u.Drain), DrainTimeout: u.DrainTimeout,
 		MaxSurge: u.MaxSurge, MaxUnavailable: u.MaxUnavailable, Soak: u.Soak, DrainExceeded: upgrade.DrainExceeded(u.DrainExceeded),
+		Order: u.Order, StopFirst: u.StopFirst, Command: u.Command,
 	}
 }
 

@@ -48,7 +48,7 @@ func layout(cluster string, l label) []clusters.Node {
 		out = append(out, newMachine(cluster, nodeName(cluster, clusters.ControlPlane, i), i, address(l.Subnet, controlPlaneByte+i), l.Groups, keeper))
 	}
 	for i := range l.Workers {
-		out = append(out, &worker{name: nodeName(cluster, clusters.Worker, i), index: i, ip: address(l.Subnet, keeperByte)})
+		out = append(out, &worker{name: nodeName(cluster, clusters.Worker, i), cluster: cluster, index: i, ip: address(l.Subnet, keeperByte)})
 	}
 	if l.ControlPlanes > 1 {
 		out = append(out, &balancerNode{newMachine(cluster, nodeName(cluster, clusters.LoadBalancer, 0), 0, address(l.Subnet, balancerByte), l.Groups, keeper)})

@@ -25,6 +25,8 @@ const (
 	// print.
 	programs = "/opt/gameday"
 	output   = "/var/log/components"
+	// replaced is where programs are that were put in the place of those.
+	replaced = "/opt/replaced"
 
 	apiServerPort = 6443
 	serviceSubnet = "10.96.0.0/16"
@@ -41,6 +43,23 @@ type component struct {
 	// After is the address of an API server that must be ready before it is started
 	// for the first time: it would fail, and lose time by trying again.
 	After string `json:"after,omitempty"`
+	// Program is its path on the machine; empty: that among the programs of the
+	// version that the cluster was made of.
+	Program string `json:"program,omitempty"`
+	// Stopped keeps it from being started.
+	Stopped bool `json:"stopped,omitempty"`
+}
+
+// as is the component as a program of another version is started: only these two are
+// started differently.
+func (c component) as(version string, me member, all []member) component {
+	switch c.Name {
+	case "etcd":
+		c.Args = etcd(me, all, version).Args
+	case "kube-apiserver":
+		c.Env = apiServerEnv(version)
+	}
+	return c
 }
 
 // Settings are the part of a cluster that is asked for beyond its size.
@@ -110,7 +129,7 @@ func etcd(m member, all []member, version string) component {
 // cmd/kubeadm/app/phases/controlplane/manifests.go), without NodeRestriction, and
 // the audit log of clusters/kind.
 func apiServer(m member, version string, s Settings) component {
-	c := component{Name: "kube-apiserver", Args: flags(map[string]string{
+	return component{Name: "kube-apiserver", Env: apiServerEnv(version), Args: flags(map[string]string{
 		"advertise-address": m.ip.String(), "secure-port": fmt.Sprint(apiServerPort), "allow-privileged": "true",
 		"authorization-mode": "Node,RBAC", "client-ca-file": pkiDir + "/ca.crt",
 		"etcd-servers": "https://127.0.0.1:2379", "etcd-cafile": pkiDir + "/etcd/ca.crt",
@@ -130,10 +149,13 @@ func apiServer(m member, version string, s Settings) component {
 		"audit-policy-file": auditFile, "audit-log-path": auditDir + "/audit.log", "audit-log-mode": "blocking",
 		"audit-log-maxsize": "100", "audit-log-maxbackup": "10",
 	}, s.APIServer)}
+}
+
+func apiServerEnv(version string) []string {
 	if semver.Compare(version, "v1.36.0") >= 0 { // as in clusters/kind
-		c.Env = []string{"KUBE_WATCHCACHE_CONSISTENCY_CHECKER=true"}
+		return []string{"KUBE_WATCHCACHE_CONSISTENCY_CHECKER=true"}
 	}
-	return c
+	return nil
 }
 
 // controllerManager and scheduler talk to the API server of their own machine, as

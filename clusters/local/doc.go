@@ -27,6 +27,8 @@
 //     lack clusters.CapKubelet. A component that ends is started again by its machine
 //     after the kubelet's back-off (supervise.go), but nothing looks whether it is
 //     alive: one that hangs is not restarted.
+//   - So each component can be stopped, replaced and started by itself
+//     (clusters.Components); of a hollow kubelet only the version changes.
 //   - Workers are Node objects with hollow kubelets: nothing of them can be broken
 //     but their heartbeats ([Cluster.Cut]), and the containers of pods are only said
 //     to run.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"sync"
 	"sync/atomic"
 	"syscall"
 )
@@ -63,6 +64,8 @@ type part struct {
 	pipe io.Closer
 	done chan struct{} // closed when it has ended
 	err  error         // how; valid once done is closed
+
+	mu sync.Mutex // one question at a time
 }
 
 // reply is what a part says to each of its messages: that it was done, or why not.
@@ -115,8 +118,10 @@ func startPart(kind, label, logFile string) (*part, error) {
 
 func (p *part) pid() int { return p.cmd.Process.Pid }
 
-// ask sends a message and reads the answer. One at a time.
+// ask sends a message and reads the answer, one at a time.
 func (p *part) ask(message any) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if err := p.in.Encode(message); err != nil {
 		return fmt.Errorf("%s: %w", p.name, err)
 	}

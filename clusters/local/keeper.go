@@ -45,6 +45,27 @@ type keeper struct {
 
 	mu       sync.Mutex
 	machines map[string]*part
+	// changed are the machines' configurations as their next lives have them, by name;
+	// of those that were told nothing since the start there is none.
+	changed map[string]machineConfig
+}
+
+// configOf is a machine as its next life has it.
+func (k *keeper) configOf(name string) (machineConfig, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.configLocked(name)
+}
+
+func (k *keeper) configLocked(name string) (machineConfig, error) {
+	if m, ok := k.changed[name]; ok {
+		return m, nil
+	}
+	i := k.index(name)
+	if i < 0 {
+		return machineConfig{}, fmt.Errorf("there is no machine %s", name)
+	}
+	return k.cfg.Machines[i], nil
 }
 
 // runKeeper is the keeper, until it is killed.
@@ -53,7 +74,7 @@ func runKeeper(in io.Reader, out io.Writer) error {
 	if err := json.NewDecoder(in).Decode(&cfg); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	k := &keeper{cfg: cfg, machines: map[string]*part{}, log: log.New(os.Stderr, "", log.LstdFlags|log.LUTC|log.Lmicroseconds)}
+	k := &keeper{cfg: cfg, machines: map[string]*part{}, changed: map[string]machineConfig{}, log: log.New(os.Stderr, "", log.LstdFlags|log.LUTC|log.Lmicroseconds)}
 	ctx, stop := context.WithCancel(context.Background()) //nolint:forbidigo // this is the main of the process
 	defer stop()
 	listener, err := k.begin(ctx)
@@ -180,7 +201,7 @@ func (k *keeper) kubelets(names []string, o machineOrder) error {
 		if p == nil {
 			return fmt.Errorf("%s is off", name)
 		}
-		if err := k.order(p, o); err != nil {
+		if err := p.ask(o); err != nil {
 			return err
 		}
 	}
@@ -191,16 +212,72 @@ func (k *keeper) kubelets(names []string, o machineOrder) error {
 		return fmt.Errorf("the cluster has no workers, and no node %v", workers)
 	case o.Cut:
 		return k.workers.Cut(workers...)
+	case o.Version != "":
+		return k.workers.Replace(o.Version, workers...)
 	default:
 		return k.workers.Restore(workers...)
 	}
 }
 
-// order gives one order to a machine at a time.
-func (k *keeper) order(p *part, o machineOrder) error {
+// component changes one component of a machine, now and for its next lives.
+func (k *keeper) component(machine, name string, change func(*component)) error {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	return p.ask(o)
+	m, err := k.configLocked(machine)
+	if err != nil {
+		k.mu.Unlock()
+		return err
+	}
+	m.Components = slices.Clone(m.Components)
+	j := slices.IndexFunc(m.Components, func(c component) bool { return c.Name == name })
+	if j < 0 {
+		k.mu.Unlock()
+		return fmt.Errorf("%s has no %s", machine, name)
+	}
+	change(&m.Components[j])
+	k.changed[machine] = m
+	k.mu.Unlock()
+	p := k.running(machine)
+	if p == nil {
+		return nil // it is off: its next life begins so
+	}
+	return p.ask(machineOrder{Component: &m.Components[j]})
+}
+
+// kubelet changes the hollow kubelet of a node, now and, of a machine, for its next
+// lives.
+func (k *keeper) kubelet(node string, change func(*hollowConfig), o machineOrder) error {
+	if k.index(node) < 0 {
+		return k.kubelets([]string{node}, o)
+	}
+	k.mu.Lock()
+	m, err := k.configLocked(node)
+	if err == nil && m.Kubelet == nil {
+		err = fmt.Errorf("%s has no hollow kubelet", node)
+	}
+	if err != nil {
+		k.mu.Unlock()
+		return err
+	}
+	h := *m.Kubelet
+	change(&h)
+	m.Kubelet = &h
+	k.changed[node] = m
+	k.mu.Unlock()
+	if k.running(node) == nil {
+		return nil
+	}
+	return k.kubelets([]string{node}, o)
+}
+
+// members are the control planes.
+func (k *keeper) members() []member {
+	var out []member
+	for _, m := range k.cfg.Machines {
+		if len(m.Components) > 0 {
+			out = append(out, member{m.Name, m.IP})
+		}
+	}
+	return out
 }
 
 // controlName is the service that the keeper offers on its socket.
@@ -214,11 +291,11 @@ type Nothing struct{}
 
 // On switches a machine on.
 func (c *control) On(name string, _ *Nothing) error {
-	i := c.k.index(name)
-	if i < 0 {
-		return fmt.Errorf("there is no machine %s", name)
+	m, err := c.k.configOf(name)
+	if err != nil {
+		return err
 	}
-	return c.k.on(c.k.cfg.Machines[i])
+	return c.k.on(m)
 }
 
 // Off switches a machine off.
@@ -232,6 +309,46 @@ func (c *control) Cut(names []string, _ *Nothing) error {
 // Restore lets them talk again.
 func (c *control) Restore(names []string, _ *Nothing) error {
 	return c.k.kubelets(names, machineOrder{Restore: true})
+}
+
+// ComponentOrder is about a component of a node.
+type ComponentOrder struct {
+	Node, Component string
+	// Version and Program are of the one to be put in its place; the path is on the
+	// machine.
+	Version, Program string
+}
+
+// StopComponent stops one.
+func (c *control) StopComponent(o ComponentOrder, _ *Nothing) error {
+	if o.Component == kubeletName {
+		return c.k.kubelet(o.Node, func(h *hollowConfig) { h.Stopped = true }, machineOrder{Cut: true})
+	}
+	return c.k.component(o.Node, o.Component, func(c *component) { c.Stopped = true })
+}
+
+// StartComponent starts one.
+func (c *control) StartComponent(o ComponentOrder, _ *Nothing) error {
+	if o.Component == kubeletName {
+		return c.k.kubelet(o.Node, func(h *hollowConfig) { h.Stopped = false }, machineOrder{Restore: true})
+	}
+	return c.k.component(o.Node, o.Component, func(c *component) { c.Stopped = false })
+}
+
+// InstallComponent replaces the program of one.
+func (c *control) InstallComponent(o ComponentOrder, _ *Nothing) error {
+	if o.Component == kubeletName {
+		return c.k.kubelet(o.Node, func(h *hollowConfig) { h.Version = o.Version }, machineOrder{Version: o.Version})
+	}
+	m, err := c.k.configOf(o.Node)
+	if err != nil {
+		return err
+	}
+	all := c.k.members()
+	return c.k.component(o.Node, o.Component, func(c *component) {
+		*c = c.as(o.Version, member{m.Name, m.IP}, all)
+		c.Program = o.Program
+	})
 }
 
 // tell gives the keeper of a cluster an order.

@@ -43,6 +43,8 @@ type hollowConfig struct {
 	PodNet  [4]byte       `json:"podNet"`
 	// Renew is how often they renew their leases; 0 is hollow.Renew.
 	Renew time.Duration `json:"renew,omitempty"`
+	// Stopped keeps that of a machine from being heard of.
+	Stopped bool `json:"stopped,omitempty"`
 }
 
 func (h hollowConfig) open(l *log.Logger) (*hollow.Kubelets, error) {
@@ -61,6 +63,17 @@ type machineOrder struct {
 	// Cut or Restore the hollow kubelet.
 	Cut     bool `json:"cut,omitempty"`
 	Restore bool `json:"restore,omitempty"`
+	// Version is what the hollow kubelet says from its next start on.
+	Version string `json:"version,omitempty"`
+	// Component is one of the machine's as it is from now on.
+	Component *component `json:"component,omitempty"`
+}
+
+// running is what a machine runs.
+type running struct {
+	cfg        machineConfig
+	kubelet    *hollow.Kubelets
+	components map[string]*supervisor
 }
 
 // runMachine is a machine: the first process of its node. Its link is up when its
@@ -73,7 +86,8 @@ func runMachine(in io.Reader, out io.Writer) error {
 	}
 	ctx, stop := context.WithCancel(context.Background()) //nolint:forbidigo // this is the main of the process
 	defer stop()
-	kubelet, err := cfg.begin(ctx)
+	r := &running{cfg: cfg, components: map[string]*supervisor{}}
+	err := r.begin(ctx)
 	if err := answer(out, err); err != nil {
 		return err
 	}
@@ -89,48 +103,65 @@ func runMachine(in io.Reader, out io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("order: %w", err)
 		}
-		switch {
-		case kubelet == nil:
-			err = fmt.Errorf("%s has no hollow kubelet", cfg.Name)
-		case o.Cut:
-			err = kubelet.Cut(cfg.Name)
-		case o.Restore:
-			err = kubelet.Restore(cfg.Name)
-		}
-		if err := answer(out, err); err != nil {
+		if err := answer(out, r.obey(o)); err != nil {
 			return err
 		}
 	}
 }
 
+// obey does what an order says.
+func (r *running) obey(o machineOrder) error {
+	name := r.cfg.Name
+	switch {
+	case o.Component != nil && r.components[o.Component.Name] == nil:
+		return fmt.Errorf("%s has no %s", name, o.Component.Name)
+	case o.Component != nil:
+		return r.components[o.Component.Name].tell(*o.Component)
+	case r.kubelet == nil:
+		return fmt.Errorf("%s has no hollow kubelet", name)
+	case o.Cut:
+		return r.kubelet.Cut(name)
+	case o.Restore:
+		return r.kubelet.Restore(name)
+	case o.Version != "":
+		return r.kubelet.Replace(o.Version, name)
+	}
+	return errors.New("an order that says nothing")
+}
+
 // begin starts all that a machine does.
-func (cfg machineConfig) begin(ctx context.Context) (*hollow.Kubelets, error) {
+func (r *running) begin(ctx context.Context) (err error) {
+	cfg := r.cfg
 	if err := unix.Sethostname([]byte(cfg.Name)); err != nil {
-		return nil, fmt.Errorf("host name: %w", err)
+		return fmt.Errorf("host name: %w", err)
 	}
 	if err := enterRoot(cfg.Root, cfg.Binaries); err != nil {
-		return nil, err
+		return err
 	}
 	if err := os.MkdirAll(output, 0o755); err != nil {
-		return nil, err
+		return err
 	}
 	for _, c := range cfg.Components {
-		go supervise(ctx, c)
+		s := newSupervisor(c)
+		r.components[c.Name] = s
+		go s.run(ctx)
 	}
 	l := log.New(os.Stderr, "", log.LstdFlags|log.LUTC|log.Lmicroseconds)
 	if len(cfg.Balance) > 0 {
 		if err := balance(ctx, apiServerPort, cfg.Balance, cfg.CA, l); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if cfg.Kubelet == nil {
-		return nil, nil
+		return nil
 	}
-	kubelet, err := cfg.Kubelet.open(l)
-	if err != nil {
-		return nil, err
+	if r.kubelet, err = cfg.Kubelet.open(l); err != nil {
+		return err
 	}
-	return kubelet, begun(ctx, kubelet, l)
+	if err := begun(ctx, r.kubelet, l); err != nil || !cfg.Kubelet.Stopped {
+		return err
+	}
+	return r.kubelet.Cut(cfg.Name)
 }
 
 // begun runs hollow kubelets beside, and returns when they can be cut off.

@@ -23,9 +23,10 @@ import (
 
 // worker is a node that is only a Node object.
 type worker struct {
-	name  string
-	index int
-	ip    netip.Addr
+	name    string
+	cluster string
+	index   int
+	ip      netip.Addr
 }
 
 func (w *worker) Name() string        { return w.name }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -47,44 +48,127 @@ func (b *backOff) next(ran time.Duration) time.Duration {
 // awaitEvery is how often an API server is asked whether it is ready.
 const awaitEvery = 100 * time.Millisecond
 
-// supervise keeps a component running until ctx ends; the kernel ends it with the
-// machine. What it prints goes to its file.
-func supervise(ctx context.Context, c component) {
-	log, err := os.OpenFile(filepath.Join(output, c.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+// endsWithin is how long a component that is stopped may take before it is killed: as
+// the kubelet does with static pods, k8s.io/kubernetes@v1.37.0
+// cmd/kubeadm/app/util/staticpod/utils.go (terminationGracePeriodSeconds, which is left
+// at 30 s).
+const endsWithin = 30 * time.Second
+
+// supervisor keeps a component running, unless it is told to keep it stopped.
+type supervisor struct {
+	mu      sync.Mutex
+	c       component
+	cmd     *exec.Cmd     // the process that runs; nil if none does
+	ended   chan struct{} // closed when that has ended
+	changed chan struct{} // closed, and made anew, when the component was told something
+}
+
+func newSupervisor(c component) *supervisor {
+	return &supervisor{c: c, changed: make(chan struct{})}
+}
+
+// run keeps it running until ctx ends; the kernel ends it with the machine. What it
+// prints goes to its file.
+func (s *supervisor) run(ctx context.Context) {
+	log, err := os.OpenFile(filepath.Join(output, s.c.Name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", c.Name, err)
+		fmt.Fprintf(os.Stderr, "%s: %v\n", s.c.Name, err)
 		return
 	}
 	defer log.Close()
-	if err := await(ctx, c.After); err != nil {
-		say(log, "%s is not started: %v", c.Name, err)
+	if err := await(ctx, s.c.After); err != nil {
+		say(log, "%s is not started: %v", s.c.Name, err)
 		return
 	}
 	var b backOff
 	for ctx.Err() == nil {
 		began := time.Now()
-		say(log, "starts %s", c.Name)
-		err := runOnce(c, log)
+		changed, err := s.once(log)
+		if errors.Is(err, errStopped) {
+			b = backOff{} // who starts it by hand does not wait
+			select {
+			case <-ctx.Done():
+			case <-changed:
+			}
+			continue
+		}
 		wait := b.next(time.Since(began))
-		say(log, "%s has ended (%v) after %s; the next start is in %s", c.Name, err, time.Since(began).Round(time.Millisecond), wait)
+		say(log, "%s has ended (%v) after %s; the next start is in %s", s.c.Name, err, time.Since(began).Round(time.Millisecond), wait)
 		select {
 		case <-ctx.Done():
+		case <-changed:
 		case <-time.After(wait):
 		}
 	}
 }
 
-func say(to io.Writer, format string, args ...any) {
-	fmt.Fprintf(to, "%s machine: "+format+"\n", append([]any{time.Now().UTC().Format(time.RFC3339Nano)}, args...)...)
-}
+// errStopped says that a component is not to run.
+var errStopped = errors.New("it is stopped")
 
-func runOnce(c component, log *os.File) error {
-	cmd := exec.Command(filepath.Join(programs, c.Name), c.Args...)
-	cmd.Args[0] = c.Name
-	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, c.Env...)
+// once starts it and waits until it has ended. It gives a channel that is closed when
+// something is told after that.
+func (s *supervisor) once(log *os.File) (changed chan struct{}, err error) {
+	s.mu.Lock()
+	if s.c.Stopped {
+		defer s.mu.Unlock()
+		return s.changed, errStopped
+	}
+	program := s.c.Program
+	if program == "" {
+		program = filepath.Join(programs, s.c.Name)
+	}
+	cmd := exec.Command(program, s.c.Args...)
+	cmd.Args[0] = s.c.Name
+	cmd.Env = append([]string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}, s.c.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	return cmd.Run()
+	say(log, "starts %s of %s", s.c.Name, program)
+	if err := cmd.Start(); err != nil {
+		defer s.mu.Unlock()
+		return s.changed, err
+	}
+	ended := make(chan struct{})
+	s.cmd, s.ended = cmd, ended
+	s.mu.Unlock()
+	err = cmd.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cmd = nil
+	close(ended)
+	if s.c.Stopped {
+		say(log, "%s was stopped (%v)", s.c.Name, err)
+		err = errStopped
+	}
+	return s.changed, err
+}
+
+// tell makes it what it is from now on. If that is stopped it returns when it has
+// ended; else what runs goes on, and what does not run is started at once.
+func (s *supervisor) tell(c component) error {
+	s.mu.Lock()
+	s.c = c
+	close(s.changed)
+	s.changed = make(chan struct{})
+	cmd, ended := s.cmd, s.ended
+	s.mu.Unlock()
+	if cmd == nil || !c.Stopped {
+		return nil
+	}
+	for _, sig := range []os.Signal{syscall.SIGTERM, os.Kill} {
+		if err := cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+		select {
+		case <-ended:
+			return nil
+		case <-time.After(endsWithin):
+		}
+	}
+	return fmt.Errorf("%s has not ended %s after it was killed: is it frozen?", c.Name, endsWithin)
+}
+
+func say(to io.Writer, format string, args ...any) {
+	fmt.Fprintf(to, "%s machine: "+format+"\n", append([]any{time.Now().UTC().Format(time.RFC3339Nano)}, args...)...)
 }
 
 // await returns when the API server at an address is ready, or ctx ends.

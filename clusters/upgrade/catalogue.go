@@ -1,18 +1,35 @@
 package upgrade
 
+import "gameday/clusters"
+
 // Catalogue lists every strategy. A new one is its file, its test and a line
 // here.
 func Catalogue() []Kind {
 	return []Kind{
 		{
-			Name: "kubeadm",
-			Doc:  "kubeadm upgrade in place, node after node, with or without drain; kubelet and kubectl follow on each node",
-			New:  func() Strategy { return &kubeadm{} },
+			Name:  "kubeadm",
+			Doc:   "kubeadm upgrade in place, node after node, with or without drain; kubelet and kubectl follow on each node",
+			Needs: []clusters.Capability{clusters.CapKubelet, clusters.CapExec, clusters.CapFiles, clusters.CapProcesses},
+			New:   func() Strategy { return &kubeadm{} },
 		},
 		{
-			Name: "surge",
-			Doc:  "control planes by kubeadm in place; workers replaced by new machines, maxSurge + maxUnavailable at a time, as the node pools of managed clusters are",
-			New:  func() Strategy { return &surge{} },
+			Name:  "binaries",
+			Doc:   "by hand, without kubeadm: component after component in a given order, each program replaced and its process started anew; some may be stopped until their turn; for nodes without static pods (provider local)",
+			Needs: []clusters.Capability{clusters.CapComponents},
+			Takes: []string{OptionOrder, OptionStopFirst},
+			New:   func() Strategy { return &binaries{} },
+		},
+		{
+			Name:  "external",
+			Doc:   "any command (a managed cluster's CLI, Ansible, a Makefile): given a kubeconfig, watched from outside by the versions of API servers and kubelets, ended with all that it started at upgrade.timeout",
+			Takes: []string{OptionCommand},
+			New:   func() Strategy { return &external{} },
+		},
+		{
+			Name:  "surge",
+			Needs: []clusters.Capability{clusters.CapKubelet, clusters.CapExec, clusters.CapFiles, clusters.CapProcesses},
+			Doc:   "control planes by kubeadm in place; workers replaced by new machines, maxSurge + maxUnavailable at a time, as the node pools of managed clusters are",
+			New:   func() Strategy { return &surge{} },
 		},
 	}
 }

@@ -250,8 +250,12 @@ func (r *run) say(format string, args ...any) {
 
 // versions are the kubelets' versions, by place.
 func (r *run) versions(ctx context.Context) (map[string]string, error) {
+	return kubeletVersions(ctx, r.api, r.nodes)
+}
+
+func kubeletVersions(ctx context.Context, a *api, nodes map[string]clusters.Node) (map[string]string, error) {
 	var list *corev1.NodeList
-	err := r.api.until(ctx, "list the nodes", func(ctx context.Context, c kubernetes.Interface) (err error) {
+	err := a.until(ctx, "list the nodes", func(ctx context.Context, c kubernetes.Interface) (err error) {
 		list, err = c.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 		return err
 	})
@@ -263,7 +267,7 @@ func (r *run) versions(ctx context.Context) (map[string]string, error) {
 		by[n.Name] = n.Status.NodeInfo.KubeletVersion
 	}
 	out := map[string]string{}
-	for place, n := range r.nodes {
+	for place, n := range nodes {
 		if n.Role() == clusters.LoadBalancer {
 			continue
 		}

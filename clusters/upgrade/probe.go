@@ -55,6 +55,18 @@ func newProbes(c clusters.Cluster, n clusters.Node, a *api) (*probes, error) {
 	if n.Role() != clusters.ControlPlane {
 		return p, nil
 	}
+	return p, p.ofServer()
+}
+
+// newServerProbe looks at nothing but the API server of a node.
+func newServerProbe(c clusters.Cluster, n clusters.Node, a *api) (*probes, error) {
+	p := &probes{cluster: c, node: n, api: a}
+	return p, p.ofServer()
+}
+
+// ofServer makes the client of the node's own API server.
+func (p *probes) ofServer() error {
+	c, n := p.cluster, p.node
 	for _, e := range c.Endpoints() {
 		if e.Node == nil || e.Node.Name() != n.Name() {
 			continue
@@ -63,16 +75,16 @@ func newProbes(c clusters.Cluster, n clusters.Node, a *api) (*probes, error) {
 		cfg.Timeout = probeBound
 		h, err := client(cfg, true)
 		if err != nil {
-			return nil, fmt.Errorf("client of the API server on %s: %w", n.Name(), err)
+			return fmt.Errorf("client of the API server on %s: %w", n.Name(), err)
 		}
 		u, _, err := rest.DefaultServerUrlFor(cfg)
 		if err != nil {
-			return nil, fmt.Errorf("address of the API server on %s: %w", n.Name(), err)
+			return fmt.Errorf("address of the API server on %s: %w", n.Name(), err)
 		}
 		p.direct, p.base = h, strings.TrimSuffix(u.String(), "/")
-		return p, nil
+		return nil
 	}
-	return nil, fmt.Errorf("cluster %s names no direct endpoint of %s", c.Name(), n.Name())
+	return fmt.Errorf("cluster %s names no direct endpoint of %s", c.Name(), n.Name())
 }
 
 func (p *probes) probe(ctx context.Context, component string) (sighting, error) {
@@ -274,8 +286,12 @@ func (p *probes) reported(ctx context.Context) (sighting, error) {
 	if err != nil {
 		return sighting{}, err
 	}
+	return reportOf(n), nil
+}
+
+func reportOf(n *corev1.Node) sighting {
 	v, r := n.Status.NodeInfo.KubeletVersion, ready(n)
-	return sighting{version: v, well: r == string(corev1.ConditionTrue), seen: fmt.Sprintf("kubelet reports %s, node Ready=%s", v, r)}, nil
+	return sighting{version: v, well: r == string(corev1.ConditionTrue), seen: fmt.Sprintf("kubelet reports %s, node Ready=%s", v, r)}
 }
 
 // running asks the kubelet itself which of its static pods run. The API

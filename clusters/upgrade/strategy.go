@@ -35,7 +35,26 @@ type Preloader interface {
 // Kind is a line of the catalogue of strategies.
 type Kind struct {
 	Name, Doc string
-	New       func() Strategy
+	// Needs are what every node that is upgraded must be able to do.
+	Needs []clusters.Capability
+	// Takes are the Options that are not of every strategy, as scenarios name them.
+	Takes []string
+	New   func() Strategy
+}
+
+// The names of such options.
+const (
+	OptionOrder     = "order"
+	OptionStopFirst = "stopFirst"
+	OptionCommand   = "command"
+)
+
+// Checker is a strategy that can say what is wrong with its options before there is a
+// cluster.
+type Checker interface {
+	// Check returns all that is wrong, each beginning with the option's name and a
+	// colon.
+	Check(places []Place, o Options) []error
 }
 
 // Place is a node known by its position only, as before a cluster exists.
@@ -76,6 +95,12 @@ type Options struct {
 	Soak time.Duration
 	// DrainExceeded says what becomes of a worker whose drain does not end in time.
 	DrainExceeded DrainExceeded
+
+	// Order is that of the components, and StopFirst are those that are stopped before
+	// anything else and stay so until their turn: strategy binaries.
+	Order, StopFirst []string
+	// Command is what upgrades, word by word: strategy external.
+	Command []string
 }
 
 // DrainExceeded is what is done when a drain takes too long.

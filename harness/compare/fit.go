@@ -103,6 +103,7 @@ func orNot(v string) string {
 var mayDiffer = []string{
 	"name", "description", "cluster.version", "faults", "allow", "maxUnavailable",
 	"upgrade.to", "upgrade.expect", "upgrade.strategy", "upgrade.drain", "upgrade.drainTimeout", "upgrade.nodes", "upgrade.timeout",
+	"upgrade.order", "upgrade.stopFirst", "upgrade.command",
 }
 
 // fixed says whether a field must be the same in all runs, and what it is about.

@@ -27,6 +27,10 @@ func TestLibraryPlans(t *testing.T) {
 	facts := Facts{Provider: "kind", Known: Known(), Capabilities: map[clusters.Role][]clusters.Capability{
 		clusters.ControlPlane: append(slices.Clone(all), clusters.CapDisk), clusters.Worker: all, clusters.LoadBalancer: all,
 	}}
+	plain := Facts{Provider: "local", Known: facts.Known, Capabilities: map[clusters.Role][]clusters.Capability{
+		clusters.ControlPlane: {clusters.CapExec, clusters.CapFiles, clusters.CapProcesses, clusters.CapNetwork, clusters.CapCgroup, clusters.CapPower, clusters.CapComponents},
+		clusters.Worker:       {clusters.CapComponents}, clusters.LoadBalancer: {clusters.CapNetwork, clusters.CapCgroup, clusters.CapPower},
+	}}
 	library, err := scenarios.Library()
 	if err != nil {
 		t.Fatal(err)
@@ -37,6 +41,13 @@ func TestLibraryPlans(t *testing.T) {
 			s, err := scenarios.Load(e.Data, e.File, facts.Known)
 			if err != nil {
 				t.Fatal(err)
+			}
+			facts := facts
+			if s.Upgrade != nil && s.Upgrade.Strategy == "binaries" {
+				if _, err := Make(s, goldenSeed, facts); err == nil {
+					t.Error("components are replaced one by one on nodes that cannot do that")
+				}
+				facts = plain
 			}
 			if s, err = Draw(s, goldenSeed, facts); err != nil {
 				t.Fatal(err)

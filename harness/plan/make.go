@@ -25,6 +25,7 @@ func Make(s *scenarios.Scenario, seed uint64, facts Facts) (*Plan, error) {
 	if err != nil {
 		return nil, &scenarios.Invalid{Problems: []scenarios.Problem{{File: s.File, Field: "upgrade.strategy", Text: err.Error()}}}
 	}
+	m.able(steps)
 	m.axis = newAxis(s, steps)
 	m.windows()
 	m.linger(steps)
@@ -83,6 +84,31 @@ func (m *maker) problem(line int, field, mend, format string, args ...any) {
 	m.problems = append(m.problems, scenarios.Problem{
 		File: m.s.File, Line: line, Field: field, Mend: mend, Text: fmt.Sprintf(format, args...),
 	})
+}
+
+// able refuses a strategy that the provider's nodes cannot be upgraded by.
+func (m *maker) able(steps []upgrade.Step) {
+	if m.s.Upgrade == nil || m.facts.Capabilities == nil {
+		return
+	}
+	kind, err := m.facts.Known.StrategyKind(m.s.Upgrade.Strategy)
+	if err != nil {
+		return // its steps are known, so that it is
+	}
+	var lack []string
+	for _, st := range steps {
+		role := roleOf(st.Place)
+		for _, c := range kind.Needs {
+			text := fmt.Sprintf("%s on a %s", c, role)
+			if st.Place != "" && !slices.Contains(m.facts.Capabilities[role], c) && !slices.Contains(lack, text) {
+				lack = append(lack, text)
+			}
+		}
+	}
+	if len(lack) > 0 {
+		m.problem(0, "upgrade.strategy", "take another provider, or another strategy",
+			"strategy %s needs %s, which the provider %s does not have", kind.Name, strings.Join(lack, ", "), m.facts.Provider)
+	}
 }
 
 // windows puts every fault on the axis.

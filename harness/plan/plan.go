@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"gameday/clusters"
@@ -151,6 +152,26 @@ func (p *Plan) Gone(phase string) []string {
 		}
 	})
 	return out
+}
+
+// StepOf is the step of the upgrade that a phase is, or is a part of:
+// upgrade/worker[0] of upgrade/worker[0]/kubeadm. What is no part of one stands for
+// itself.
+func (p *Plan) StepOf(phase string) string {
+	out := phase
+	p.Each(func(s *Step) {
+		if s.Kind == KindNode && strings.HasPrefix(phase, s.ID+"/") {
+			out = s.ID
+		}
+	})
+	return out
+}
+
+// IsStep says whether a phase is a step of the upgrade.
+func (p *Plan) IsStep(phase string) bool {
+	is := false
+	p.Each(func(s *Step) { is = is || s.Kind == KindNode && s.ID == phase })
+	return is
 }
 
 // Each calls f with every step, in order.

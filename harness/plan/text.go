@@ -6,6 +6,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"gameday/clusters/upgrade"
 	"time"
 )
 
@@ -56,8 +58,10 @@ func (s Step) write(b *strings.Builder, depth int) {
 	switch s.Kind {
 	case KindFault:
 		name = "! " + s.Text
-	case KindPhase, KindNode:
+	case KindPhase:
 		name = path.Base(s.ID)
+	case KindNode: // of some strategies one component of it
+		name = strings.TrimPrefix(s.ID, upgrade.PhaseWhole+"/")
 	}
 	line := fmt.Sprintf("%s%-*s %s", indent, 4+2*depth, s.Number, name)
 	if s.Kind != KindFault && s.Text != "" {

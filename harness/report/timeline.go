@@ -235,7 +235,7 @@ func phaseLanes(h *history.History) []lane {
 
 func phaseBar(from, to time.Duration, p history.Phase) bar {
 	b := bar{A: toMs(from), B: toMs(to), Class: "b-phase", Label: p.Outcome, Tip: strings.TrimSpace(p.Path + " " + p.Node + "\n" + p.Outcome + "\n" + p.Seen)}
-	if strings.Count(p.Path, "/") > 1 {
+	if strings.Count(p.Path, "/") > 1 && p.Expected == "" { // no step
 		b.Class = "b-phase2"
 		b.Label = ""
 	}

@@ -173,7 +173,7 @@ func newBench(t *testing.T, ctx context.Context, steps []plan.Step, list ...scen
 		}
 	}
 	r := &runner{
-		cfg:      Config{ID: "r", Plan: &plan.Plan{Steps: steps}},
+		cfg:      Config{ID: "r", Plan: &plan.Plan{Steps: append(steps, plan.Step{Kind: plan.KindNode, ID: step})}},
 		scenario: &scenarios.Scenario{Cluster: scenarios.Cluster{ControlPlanes: 1, Workers: 2}, Faults: list},
 		rec:      rec, journal: journal, guard: guard, cluster: fakeCluster{}, log: log.New(t.Output(), "", 0),
 	}

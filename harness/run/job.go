@@ -135,13 +135,13 @@ func ConfigureWith(ctx context.Context, job Job, s *scenarios.Scenario) (Config,
 	} else {
 		to = nodeimage.Spec{Version: s.Upgrade.To, Replace: job.Replace}
 	}
-	if !from.Docker && s.Upgrade != nil {
-		return Config{}, fmt.Errorf("%w: clusters of the provider %s cannot be upgraded: kubeadm and the kubelet do that, and there are none", ErrInput, from.Name)
-	}
 	cfg.Images = func(ctx context.Context, say clusters.Say) (upgrade.Targets, error) {
 		if !from.Docker {
-			_, err := nodeimage.EnsureBinaries(ctx, before, nodeimage.Log(say))
-			return nil, err
+			if _, err := nodeimage.EnsureBinaries(ctx, before, nodeimage.Log(say)); err != nil || s.Upgrade == nil {
+				return nil, err
+			}
+			programs, err := nodeimage.EnsureBinaries(ctx, to, nodeimage.Log(say))
+			return upgrade.FromBinaries(programs), err
 		}
 		from, err := nodeimage.Ensure(ctx, before, nodeimage.Log(say))
 		if err != nil {

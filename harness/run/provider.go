@@ -45,9 +45,9 @@ func Providers() []Provider {
 		Name: local.New().Name(),
 		Capabilities: map[clusters.Role][]clusters.Capability{
 			clusters.ControlPlane: {
-				clusters.CapExec, clusters.CapFiles, clusters.CapProcesses, clusters.CapNetwork, clusters.CapCgroup, clusters.CapPower,
+				clusters.CapExec, clusters.CapFiles, clusters.CapProcesses, clusters.CapNetwork, clusters.CapCgroup, clusters.CapPower, clusters.CapComponents,
 			},
-			clusters.Worker:       {},
+			clusters.Worker:       {clusters.CapComponents},
 			clusters.LoadBalancer: {clusters.CapNetwork, clusters.CapCgroup, clusters.CapPower},
 		},
 		Open: func() clusters.Provider { return local.New() },

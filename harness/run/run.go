@@ -461,7 +461,7 @@ func (r *runner) body(ctx context.Context, p *phases, w *windows, targets upgrad
 		Targets: targets,
 		Publish: func(ph upgrade.Phase) {
 			e := history.Phase{Path: ph.Path, Node: ph.Node, State: string(ph.State), Outcome: string(ph.Outcome), Seen: ph.Seen}
-			e.Expected = expected(u, ph.Path)
+			e.Expected = r.expected(u, ph.Path)
 			r.rec.AddAt(ph.At, history.Event{Phase: &e})
 			p.publish(ph.Path, ph.State)
 			if ph.State == upgrade.Ended && ph.Outcome != upgrade.Blocked {
@@ -493,13 +493,13 @@ func (r *runner) body(ctx context.Context, p *phases, w *windows, targets upgrad
 // maxTries is how often a step is run again after it was blocked.
 const maxTries = 3
 
-func expected(u *scenarios.Upgrade, path string) string {
+func (r *runner) expected(u *scenarios.Upgrade, path string) string {
 	for _, e := range u.Expect {
 		if e.Phase == path {
 			return e.Outcome
 		}
 	}
-	if strings.Count(path, "/") == 1 {
+	if path == upgrade.PhasePrepare || r.cfg.Plan.IsStep(path) {
 		return "proceed"
 	}
 	return ""

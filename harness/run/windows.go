@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -159,7 +158,7 @@ func (w *windows) one(ctx context.Context, f scenarios.Fault) {
 		return
 	}
 	// Waiting took time: what is injected after its step would hit nothing.
-	if step := stepOf(f.Begin.Phase); closed(w.phases.gate(step, upgrade.Ended)) {
+	if step := w.r.cfg.Plan.StepOf(f.Begin.Phase); closed(w.phases.gate(step, upgrade.Ended)) {
 		record("unproven", step+" ended before the faults that it waits for were gone")
 		return
 	}
@@ -228,7 +227,7 @@ func (w *windows) await(ctx context.Context, f scenarios.Fault) error {
 		return nil
 	}
 	// A window opens only while the step of its phase is running.
-	step := stepOf(f.Begin.Phase)
+	step := w.r.cfg.Plan.StepOf(f.Begin.Phase)
 	t := time.NewTimer(f.Begin.After)
 	defer t.Stop()
 	select {
@@ -239,15 +238,6 @@ func (w *windows) await(ctx context.Context, f scenarios.Fault) error {
 	case <-ctx.Done():
 		return fmt.Errorf("within %s of the beginning of %s %w", f.Begin.After, f.Begin.Phase, context.Cause(ctx))
 	}
-}
-
-// stepOf is the step that a phase is a part of: upgrade/worker[0] of
-// upgrade/worker[0]/kubeadm. What is no part of one stands for itself.
-func stepOf(phase string) string {
-	if parts := strings.SplitN(phase, "/", 3); len(parts) == 3 {
-		return parts[0] + "/" + parts[1]
-	}
-	return phase
 }
 
 // hold keeps the fault until its window ends.

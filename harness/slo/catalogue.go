@@ -35,6 +35,12 @@ func Catalogue() []Kind {
 			New:    newCronStartLatency,
 		},
 		{
+			Name:   "cron.job-latency",
+			Doc:    "the controller makes the Job of every slot of every CronJob in time: the control plane's part of cron.start-latency, also where no container is run; max, p99, during",
+			Source: "p99 <= 60 s as cron.start-latency; the controller itself waits 100 ms after the slot (k8s.io/kubernetes@v1.37.0 pkg/controller/cronjob/utils.go, nextScheduleDelta)",
+			New:    newCronJobLatency,
+		},
+		{
 			Name:   "etcd",
 			Doc:    "etcd is well but for what is done to it: leader, health of each member, alarms, size of the database against its quota (etcd.leader-changes, etcd.members, etcd.alarms, etcd.db-size); how long its disks take is told, and judged if a limit is given (etcd.fsync, etcd.commit)",
 			Source: "0 changes of leader and 0 alarms without a fault or an upgrade; 5 s for a member: what the loss of a leader may cost; 95 % of the quota: etcd's own alert etcdBackendQuotaLowSpace (etcd-io/etcd contrib/mixin); for fsync etcd advises p99 < 10 ms, for commit < 25 ms (https://etcd.io/docs/v3.5/faq/), its alerts begin at 500 ms and 250 ms, and from an election timeout of 1 s on leaders are lost: a disk that others use, too, is not judged unless it is asked for",

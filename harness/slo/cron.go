@@ -203,6 +203,16 @@ func (c *CronStartLatency) parts(around surroundings) limits {
 
 // Check implements Checker.
 func (c *CronStartLatency) Check(h *history.History) []Result {
+	w := c.work(h)
+	out := []Result{c.latency(w), c.missed(w), c.duplicate(w), c.unscheduled(w)}
+	if slices.ContainsFunc(h.CronJobs, func(j history.Timed[history.CronJob]) bool { return oneAtATime(j.V) }) {
+		out = append(out, c.overlap(w))
+	}
+	return out
+}
+
+// work is what is to be judged.
+func (c *CronStartLatency) work(h *history.History) cronWork {
 	around := look(h)
 	stop := Stopped(h)
 	// A slot is judged only if it had time to break the longest bound.
@@ -220,7 +230,7 @@ func (c *CronStartLatency) Check(h *history.History) []Result {
 		}
 	}
 	w := cronWork{
-		h: h, around: around, stop: stop, slots: judged, all: slots, err: err,
+		h: h, around: around, stop: stop, slots: judged, all: slots, slack: slack, err: err,
 		young: len(young), unsure: unsure, excuses: map[slotKey]string{}, law: newLaw(h, around, stop),
 	}
 	for _, s := range judged {
@@ -230,11 +240,7 @@ func (c *CronStartLatency) Check(h *history.History) []Result {
 			}
 		}
 	}
-	out := []Result{c.latency(w), c.missed(w), c.duplicate(w), c.unscheduled(w)}
-	if slices.ContainsFunc(h.CronJobs, func(j history.Timed[history.CronJob]) bool { return oneAtATime(j.V) }) {
-		out = append(out, c.overlap(w))
-	}
-	return out
+	return w
 }
 
 // cronWork is what the promises about CronJobs share.
@@ -244,6 +250,7 @@ type cronWork struct {
 	stop   time.Duration
 	// slots that are judged, all that were promised.
 	slots, all    []Slot
+	slack         time.Duration // a slot that is younger is not judged
 	err           error
 	young, unsure int
 	law           *law

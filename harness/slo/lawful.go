@@ -59,6 +59,9 @@ func newLaw(h *history.History, around surroundings, stop time.Duration) *law {
 			l.changes = append(l.changes, absence{span{f.acting.from, f.acting.from + takeover}, f.Name + " may have taken the leading controller manager"})
 		}
 	}
+	if s, ok := stoppedByUpgrade(around.phases, servers, stop); ok {
+		l.away = append(l.away, absence{s, "the upgrade had stopped every controller manager"})
+	}
 	for _, p := range around.phases {
 		switch path.Base(p.Name) {
 		case "kube-controller-manager", "kube-apiserver", "etcd": // it uses the API server beside it
@@ -68,6 +71,34 @@ func newLaw(h *history.History, around surroundings, stop time.Duration) *law {
 		}
 	}
 	return l
+}
+
+// stopController is the name of the step in which an upgrade by hand stops the
+// controller manager of a node before its turn, as clusters/upgrade publishes it.
+const stopController = "stop-kube-controller-manager"
+
+// stoppedByUpgrade is the time in which the upgrade itself kept the controller managers
+// of all nodes stopped: from when the last was seen to be until the first new one may
+// have taken the lead.
+func stoppedByUpgrade(phases []PhaseFact, servers []string, stop time.Duration) (span, bool) {
+	out, stopped := span{to: stop}, map[string]bool{}
+	for _, p := range phases {
+		switch n := len(p.spans); path.Base(p.Name) {
+		case stopController:
+			if p.Outcome == outcomeProceeded && n > 0 {
+				stopped[p.Node] = true
+				out.from = max(out.from, p.spans[n-1].to)
+			}
+		case "kube-controller-manager":
+			if n > 0 {
+				out.to = min(out.to, p.spans[n-1].to+takeover)
+			}
+		}
+	}
+	if len(servers) == 0 || slices.ContainsFunc(servers, func(n string) bool { return !stopped[n] }) {
+		return span{}, false
+	}
+	return out, true
 }
 
 // excuse says why a slot without a Job breaks no law; "" if that cannot be

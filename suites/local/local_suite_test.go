@@ -1,13 +1,20 @@
-// Package local makes clusters of plain processes, breaks them, and sees that nothing
-// is left of them.
+// Package local makes clusters of plain processes, breaks and upgrades them, and sees
+// that nothing is left of them.
 //
 // It needs root and no Docker, takes about a minute, fails where it cannot run, and
 // runs only when asked for by label:
 //
-//	go test ./suites/local -ginkgo.label-filter=root -ginkgo.v
+//	go test ./suites/local -ginkgo.label-filter='root && !upgrades' -ginkgo.v
+//
+// What is upgraded needs the programs of two versions, and minutes; make leaves it to a
+// person:
+//
+//	go test ./suites/local -ginkgo.label-filter=upgrades -ginkgo.v
 package local
 
 import (
+	"context"
+	"fmt"
 	"os"
 	"testing"
 
@@ -19,6 +26,13 @@ import (
 
 func TestMain(m *testing.M) {
 	local.Main()
+	if os.Getenv(upgrades) != "" {
+		if err := upgradeAll(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 

@@ -242,6 +242,12 @@ func (k *Kubelets) Restore(names ...string) error {
 	return err
 }
 
+// Replace puts kubelets of another version in the place of some: each says it from
+// when it is restored the next time.
+func (k *Kubelets) Replace(version string, names ...string) error {
+	return k.each(names, func(n *kubelet) { n.replace(version) })
+}
+
 // CutOff lists the nodes whose kubelets are cut off.
 func (k *Kubelets) CutOff() []string {
 	k.mu.Lock()

@@ -41,6 +41,7 @@ type kubelet struct {
 	closer func() // gives up all connections
 
 	mu     sync.Mutex
+	next   string          // the version that it says from its next start on
 	ctx    context.Context // ends when it is cut off
 	cancel context.CancelFunc
 	busy   sync.WaitGroup // requests and loops that must end before it is cut off
@@ -59,7 +60,7 @@ func newKubelet(of *Kubelets, n Node) (*kubelet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client of %s: %w", n.Name, err)
 	}
-	return &kubelet{of: of, node: n, client: client, closer: d.CloseAll}, nil
+	return &kubelet{of: of, node: n, client: client, closer: d.CloseAll, next: of.cfg.Version}, nil
 }
 
 // start begins, or begins again; the first renewal of its lease comes after the
@@ -67,11 +68,12 @@ func newKubelet(of *Kubelets, n Node) (*kubelet, error) {
 func (n *kubelet) start(ctx context.Context, offset time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	version := n.next
 	n.ctx, n.cancel = context.WithCancel(ctx)
 	ctx = n.ctx
 	n.busy.Go(func() {
 		if n.of.in(ctx) {
-			n.status(ctx)
+			n.status(ctx, version)
 		}
 	})
 	n.busy.Go(func() {
@@ -86,6 +88,13 @@ func (n *kubelet) start(ctx context.Context, offset time.Duration) {
 		lease.NewController(clock.RealClock{}, n.client, n.node.Name, int32(max(1, LeaseParts*n.of.cfg.Renew/time.Second)), n.closer,
 			n.of.cfg.Renew, n.node.Name, corev1.NamespaceNodeLease, nil).Run(ctx)
 	})
+}
+
+// replace is the version that it says from its next start on.
+func (n *kubelet) replace(version string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.next = version
 }
 
 // stop cuts it off, and returns when nothing of it is on its way.
@@ -125,7 +134,7 @@ func (n *kubelet) doing(do func(context.Context) error) error {
 }
 
 // status registers the node and keeps its status up.
-func (n *kubelet) status(ctx context.Context) {
+func (n *kubelet) status(ctx context.Context, version string) {
 	said := ""
 	try := func(what string, do func(context.Context) error) bool {
 		err := do(ctx)
@@ -146,13 +155,15 @@ func (n *kubelet) status(ctx context.Context) {
 			}
 		}
 	}
-	every(registerEvery, func() bool { return try("register", n.register) })
+	every(registerEvery, func() bool {
+		return try("register", func(ctx context.Context) error { return n.register(ctx, version) })
+	})
 	reported := time.Now()
 	every(n.of.cfg.Renew, func() bool {
 		if n.isReady() && time.Since(reported) < reportEvery {
 			return false
 		}
-		if try("report the status", n.report) {
+		if try("report the status", func(ctx context.Context) error { return n.report(ctx, version) }) {
 			reported = time.Now()
 		}
 		return false
@@ -160,7 +171,7 @@ func (n *kubelet) status(ctx context.Context) {
 }
 
 // register makes the Node, Ready; one that is there gets a new status.
-func (n *kubelet) register(ctx context.Context) error {
+func (n *kubelet) register(ctx context.Context, version string) error {
 	labels := map[string]string{
 		corev1.LabelHostname: n.node.Name, corev1.LabelOSStable: "linux", corev1.LabelArchStable: runtime.GOARCH,
 	}
@@ -170,10 +181,10 @@ func (n *kubelet) register(ctx context.Context) error {
 	_, err := n.client.CoreV1().Nodes().Create(ctx, &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: n.node.Name, Labels: labels},
 		Spec:       corev1.NodeSpec{Taints: n.node.Taints},
-		Status:     n.wants(),
+		Status:     n.wants(version),
 	}, metav1.CreateOptions{})
 	if apierrors.IsAlreadyExists(err) {
-		return n.report(ctx)
+		return n.report(ctx, version)
 	}
 	return err
 }
@@ -193,8 +204,8 @@ func (n *kubelet) isReady() bool {
 }
 
 // report writes the status.
-func (n *kubelet) report(ctx context.Context) error {
-	patch, err := json.Marshal(map[string]any{"status": n.wants()})
+func (n *kubelet) report(ctx context.Context, version string) error {
+	patch, err := json.Marshal(map[string]any{"status": n.wants(version)})
 	if err != nil {
 		return err
 	}
@@ -204,7 +215,7 @@ func (n *kubelet) report(ctx context.Context) error {
 
 // wants is the status of a node on which all is well. Its size is that of a large
 // one, so that the scheduler finds room.
-func (n *kubelet) wants() corev1.NodeStatus {
+func (n *kubelet) wants(version string) corev1.NodeStatus {
 	now := metav1.Now()
 	condition := func(t corev1.NodeConditionType, s corev1.ConditionStatus, reason string) corev1.NodeCondition {
 		return corev1.NodeCondition{Type: t, Status: s, Reason: reason, Message: "hollow kubelet", LastHeartbeatTime: now, LastTransitionTime: now}
@@ -225,7 +236,7 @@ func (n *kubelet) wants() corev1.NodeStatus {
 			{Type: corev1.NodeInternalIP, Address: n.node.IP}, {Type: corev1.NodeHostName, Address: n.node.Name},
 		},
 		NodeInfo: corev1.NodeSystemInfo{
-			KubeletVersion: n.of.cfg.Version, ContainerRuntimeVersion: clusters.HollowContainer + n.of.cfg.Version,
+			KubeletVersion: version, ContainerRuntimeVersion: clusters.HollowContainer + version,
 			OperatingSystem: "linux", Architecture: runtime.GOARCH, OSImage: "hollow", MachineID: n.node.Name,
 		},
 	}
