@@ -245,28 +245,45 @@ func (c *check) upgrade() {
 // replaced checks the fields of strategies that replace workers, and fills in their
 // defaults.
 func (c *check) replaced(u *Upgrade) {
-	const surge = "surge"
-	for _, f := range []string{"maxSurge", "maxUnavailable", "soak", "drainExceeded"} {
-		if u.Strategy != surge && c.has("upgrade."+f) {
-			c.wrong("upgrade."+f, "remove it, or take strategy "+surge, "strategy %s replaces no workers", u.Strategy)
+	const surge, blueGreen = "surge", "blue-green"
+	for _, f := range []struct{ field, of string }{
+		{"maxSurge", surge}, {"maxUnavailable", surge}, {"drainExceeded", surge}, {"soak", surge + " " + blueGreen},
+		{"batch", blueGreen}, {"poolSoak", blueGreen}, {"canaryLog", blueGreen},
+	} {
+		of := strings.Fields(f.of)
+		if c.has("upgrade."+f.field) && !slices.Contains(of, u.Strategy) {
+			c.wrong("upgrade."+f.field, "remove it", "it is for strategy %s, not for %s", strings.Join(of, " and "), u.Strategy)
 		}
 	}
-	if u.Strategy != surge {
+	switch u.Strategy {
+	case surge:
+		if !c.has("upgrade.maxSurge") && u.MaxUnavailable == 0 {
+			u.MaxSurge = 1
+		}
+		c.within("upgrade.maxSurge", u.MaxSurge, 0, maxWorkers)
+		c.within("upgrade.maxUnavailable", u.MaxUnavailable, 0, maxWorkers)
+		if u.MaxSurge+u.MaxUnavailable < 1 {
+			c.wrong("upgrade.maxSurge", "give one of them 1 at least", "maxSurge and maxUnavailable are 0: no worker could ever be replaced")
+		}
+		if c.has("upgrade.drainExceeded") {
+			c.oneOf("upgrade.drainExceeded", u.DrainExceeded, exceeded()...)
+		}
+	case blueGreen:
+		if !c.has("upgrade.batch") {
+			u.Batch = 1
+		}
+		c.within("upgrade.batch", u.Batch, 1, maxWorkers)
+		if c.has("upgrade.poolSoak") {
+			c.lasts("upgrade.poolSoak", u.PoolSoak, maxTime)
+		}
+		if _, err := regexp.Compile(u.CanaryLog); err != nil {
+			c.wrong("upgrade.canaryLog", "", "%v", err)
+		}
+	default:
 		return
-	}
-	if !c.has("upgrade.maxSurge") && u.MaxUnavailable == 0 {
-		u.MaxSurge = 1
-	}
-	c.within("upgrade.maxSurge", u.MaxSurge, 0, maxWorkers)
-	c.within("upgrade.maxUnavailable", u.MaxUnavailable, 0, maxWorkers)
-	if u.MaxSurge+u.MaxUnavailable < 1 {
-		c.wrong("upgrade.maxSurge", "give one of them 1 at least", "maxSurge and maxUnavailable are 0: no worker could ever be replaced")
 	}
 	if c.has("upgrade.soak") {
 		c.lasts("upgrade.soak", u.Soak, maxTime)
-	}
-	if c.has("upgrade.drainExceeded") {
-		c.oneOf("upgrade.drainExceeded", u.DrainExceeded, exceeded()...)
 	}
 	if u.Drain == string(upgrade.DrainNone) {
 		c.wrong("upgrade.drain", "workers, or all", "workers are drained before they are replaced")

@@ -27,6 +27,7 @@ func fakeKnown() Known {
 			{Name: "kubeadm", New: func() upgrade.Strategy { return fakeStrategy{} }},
 			{Name: "surge", New: func() upgrade.Strategy { return fakeStrategy{} }},
 			{Name: "by-hand", Takes: []string{upgrade.OptionOrder}, New: func() upgrade.Strategy { return choosy{} }},
+			{Name: "blue-green", New: func() upgrade.Strategy { return fakeStrategy{} }},
 		},
 		SLOs: []SLOKind{
 			{Name: "cron.start-latency", Doc: "starts", New: func() any { return &latency{P99: time.Minute, Missed: 3} }},

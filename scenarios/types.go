@@ -178,9 +178,19 @@ type Upgrade struct {
 	MaxSurge int `yaml:"maxSurge,omitempty"`
 	// MaxUnavailable is how many of the workers may be missing meanwhile; default 0.
 	MaxUnavailable int `yaml:"maxUnavailable,omitempty"`
-	// Soak is how long a drained worker is left before it is removed; default not at
+	// Soak is how long a drained worker is left before it is removed (surge), or how
+	// long the canary, and all after each batch, is watched (blue-green); default not at
 	// all.
 	Soak time.Duration `yaml:"soak,omitempty"`
+	// Batch is how many workers of the old pool the strategy blue-green drains at a
+	// time; default 1.
+	Batch int `yaml:"batch,omitempty"`
+	// PoolSoak is how long all is watched before blue-green removes the old pool;
+	// default not at all.
+	PoolSoak time.Duration `yaml:"poolSoak,omitempty"`
+	// CanaryLog is a regular expression: if a line of kubelet or containerd on the
+	// canary matches it, blue-green rolls back.
+	CanaryLog string `yaml:"canaryLog,omitempty"`
 	// DrainExceeded says what becomes of a worker that cannot be drained within
 	// drainTimeout before it is replaced: block (the step is blocked) or remove (it
 	// goes with what is left on it); default block.
@@ -206,6 +216,7 @@ func (u *Upgrade) Options() upgrade.Options {
 		To: u.To, Nodes: u.Nodes, Drain: upgrade.Drain(u.Drain), DrainTimeout: u.DrainTimeout,
 		MaxSurge: u.MaxSurge, MaxUnavailable: u.MaxUnavailable, Soak: u.Soak, DrainExceeded: upgrade.DrainExceeded(u.DrainExceeded),
 		Order: u.Order, StopFirst: u.StopFirst, Command: u.Command,
+		Batch: u.Batch, PoolSoak: u.PoolSoak, CanaryLog: u.CanaryLog,
 	}
 }
 

@@ -15,7 +15,8 @@
 //   - the etcd of each control plane has a disk of its own, where this machine can
 //     give it one (disk.go);
 //   - nodes are seen from this machine: their files, processes and links
-//     (node.go, files.go, link.go), so that a broken node can still be worked on.
+//     (node.go, files.go, link.go), so that a broken node can still be worked on;
+//   - workers join and leave while the cluster runs (join.go).
 //
 // The user's own kubeconfig is never touched.
 package kind

@@ -31,6 +31,11 @@ func Catalogue() []Kind {
 			Doc:   "control planes by kubeadm in place; workers replaced by new machines, maxSurge + maxUnavailable at a time, as the node pools of managed clusters are",
 			New:   func() Strategy { return &surge{} },
 		},
+		{
+			Name: "blue-green",
+			Doc:  "control planes by kubeadm in place; a new pool of workers beside the old one, a canary first; the old pool drained in batches and removed, rolled back if all is not well before",
+			New:  func() Strategy { return &blueGreen{} },
+		},
 	}
 }
 

@@ -262,6 +262,9 @@ type fakeNode struct {
 	loads   int
 	ran     []string // commands, as run
 
+	// journal is what journalctl prints.
+	journal string
+
 	// onKubeadm runs instead of upgradeAll when it is set.
 	onKubeadm func(ctx context.Context) error
 	// onRestart runs instead of the kubelet's restart when it is set.
@@ -401,6 +404,11 @@ func (n *fakeNode) Exec(ctx context.Context, c clusters.Command) error {
 		fmt.Fprintf(out, "%s  %s\n", n.sums[c.Argv[1]], c.Argv[1])
 		return nil
 	case c.Argv[0] == "install":
+		return nil
+	case c.Argv[0] == "sh" && strings.Contains(c.Argv[2], "journalctl "):
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.files[c.Argv[3]] = []byte(n.journal)
 		return nil
 	case strings.HasPrefix(line, "kubeadm upgrade "):
 		if onKubeadm != nil {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/mod/semver"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
@@ -24,6 +25,7 @@ const (
 	// a run finds what one before it has left.
 	LabelPool = "gameday.pool"
 	poolSurge = "surge"
+	poolGreen = "green-" // and the version
 )
 
 // How long we wait for machines.
@@ -91,6 +93,7 @@ func (r *poolRun) members(ctx context.Context, purpose string) (own, added []mem
 	joined := map[int]member{}
 	var half []clusters.Node
 	first := -1 // index of those that were added
+	base := -1  // and of the pool that is there, if it came in the place of another
 	for _, n := range clusters.ByRole(r.env.Cluster.Nodes(), clusters.Worker) {
 		i := slices.IndexFunc(list.Items, func(k corev1.Node) bool { return k.Name == n.Name() })
 		if i < 0 {
@@ -98,8 +101,11 @@ func (r *poolRun) members(ctx context.Context, purpose string) (own, added []mem
 			continue
 		}
 		m := member{place: Place{clusters.Worker, n.Index()}, machine: n, node: &list.Items[i]}
-		if m.node.Labels[LabelPool] != purpose {
+		if is := m.node.Labels[LabelPool]; is != purpose {
 			joined[n.Index()] = m
+			if base < 0 && strings.HasPrefix(is, poolGreen) {
+				base = n.Index()
+			}
 			continue
 		}
 		added = append(added, m)
@@ -121,7 +127,7 @@ func (r *poolRun) members(ctx context.Context, purpose string) (own, added []mem
 			last = max(last, n.Index())
 		}
 	}
-	for i := range last + 1 {
+	for i := max(base, 0); i <= last; i++ {
 		m, ok := joined[i]
 		if !ok {
 			m = member{place: Place{clusters.Worker, i}}
@@ -185,6 +191,37 @@ func (r *poolRun) acted(o Outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.did = r.did || o == Proceeded
+}
+
+// refuse looks whether the version skew policy allows the upgrade.
+func (r *poolRun) refuse(ctx context.Context, places []Place, own []member, steps []Step) error {
+	versions := map[string]string{}
+	r.nodes = map[string]clusters.Node{}
+	for _, n := range clusters.ByRole(r.env.Cluster.Nodes(), clusters.ControlPlane) {
+		r.nodes[clusters.Place(n)] = n
+	}
+	planes, err := r.versions(ctx)
+	if err != nil {
+		return err
+	}
+	for place, v := range planes {
+		versions[place] = v
+	}
+	for _, m := range own {
+		if m.node != nil && semver.IsValid(m.node.Status.NodeInfo.KubeletVersion) {
+			versions[m.place.String()] = m.node.Status.NodeInfo.KubeletVersion
+		}
+	}
+	var placed []Step
+	for _, s := range steps {
+		if s.Place != "" {
+			placed = append(placed, s)
+		}
+	}
+	if err := checkOrder(places, placed, versions, r.env.Options.To); err != nil {
+		return fmt.Errorf("upgrade to %s: %w", r.env.Options.To, err)
+	}
+	return nil
 }
 
 // attempts runs a step until it proceeded, or until nobody wants it to be tried again.
@@ -331,6 +368,21 @@ func (r *poolRun) joined(ctx context.Context, path string, w clusters.NewWorker)
 	})
 }
 
+// fill brings a worker of the target into a place. One that is there is kept; what is
+// left of one that never joined goes first.
+func (r *poolRun) fill(ctx context.Context, path string, p Place, w clusters.NewWorker) error {
+	m, err := r.member(ctx, p)
+	if err != nil || m.at(r.env.Options.To) {
+		return err
+	}
+	if m.machine != nil {
+		if err := r.pool.RemoveWorker(ctx, m.machine); err != nil {
+			return err
+		}
+	}
+	return r.joined(ctx, path, w)
+}
+
 // kept are the labels of a worker that its successor gets: all but those that the
 // kubelet sets itself, or may not set
 // (k8s.io/kubernetes@v1.37.0 pkg/kubelet/apis/well_known_labels.go).
@@ -380,4 +432,15 @@ func firstFree(places []Place) int {
 		}
 	}
 	return free
+}
+
+// preloadPlanes brings onto the control planes what they need. New workers are made of
+// an image that holds it.
+func preloadPlanes(ctx context.Context, k *kubeadm, env Env) (string, error) {
+	planes, _ := splitPlaces(Places(env.Cluster.Nodes()), env.Options)
+	if len(planes) == 0 {
+		return "new workers bring what they need", nil
+	}
+	env.Options.Nodes = planes
+	return k.Preload(ctx, env)
 }

@@ -91,8 +91,15 @@ type Options struct {
 	// MaxUnavailable how many may be missing of those that there were before. So
 	// many together are replaced at a time.
 	MaxSurge, MaxUnavailable int
-	// Soak is how long a drained worker is left before it is removed.
+	// Soak is how long a drained worker is left before it is removed, and with
+	// blue-green how long the canary, and all after each batch, is watched.
 	Soak time.Duration
+	// Batch is how many workers of the old pool are drained at a time by blue-green,
+	// PoolSoak how long all is watched before the old pool is removed, and CanaryLog a
+	// regular expression that nothing in the canary's log may match.
+	Batch     int
+	PoolSoak  time.Duration
+	CanaryLog string
 	// DrainExceeded says what becomes of a worker whose drain does not end in time.
 	DrainExceeded DrainExceeded
 
@@ -217,6 +224,9 @@ type Env struct {
 	// Prepare brings onto a machine what it would pull if there were a registry,
 	// before it joins as a new node. May be nil.
 	Prepare func(ctx context.Context, n clusters.Node) error
+	// Well says what is not well in the eyes of who rehearses the upgrade: the
+	// workload, the samples of the API. May be nil.
+	Well func(ctx context.Context) error
 	// Output receives what the tools print for a step (one file per step).
 	Output func(step string) io.Writer
 	// Say reports progress with bounds.

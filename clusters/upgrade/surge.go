@@ -7,7 +7,6 @@ import (
 	"io"
 	"sync"
 
-	"golang.org/x/mod/semver"
 	"golang.org/x/sync/errgroup"
 
 	"gameday/clusters"
@@ -121,12 +120,7 @@ func checkSurge(o Options) error {
 
 // Preload implements Preloader.
 func (s *surge) Preload(ctx context.Context, env Env) (string, error) {
-	planes, _ := splitPlaces(Places(env.Cluster.Nodes()), env.Options)
-	if len(planes) == 0 {
-		return "workers bring what they need", nil
-	}
-	env.Options.Nodes = planes
-	return s.inPlace.Preload(ctx, env)
+	return preloadPlanes(ctx, &s.inPlace, env)
 }
 
 // surgeRun is one call of Run.
@@ -202,37 +196,6 @@ func (s *surge) Run(ctx context.Context, env Env) (err error) {
 	return nil
 }
 
-// refuse looks whether the version skew policy allows the upgrade.
-func (r *surgeRun) refuse(ctx context.Context, places []Place, own []member, steps []Step) error {
-	versions := map[string]string{}
-	r.nodes = map[string]clusters.Node{}
-	for _, n := range clusters.ByRole(r.env.Cluster.Nodes(), clusters.ControlPlane) {
-		r.nodes[clusters.Place(n)] = n
-	}
-	planes, err := r.versions(ctx)
-	if err != nil {
-		return err
-	}
-	for place, v := range planes {
-		versions[place] = v
-	}
-	for _, m := range own {
-		if m.node != nil && semver.IsValid(m.node.Status.NodeInfo.KubeletVersion) {
-			versions[m.place.String()] = m.node.Status.NodeInfo.KubeletVersion
-		}
-	}
-	var placed []Step
-	for _, s := range steps {
-		if s.Place != "" {
-			placed = append(placed, s)
-		}
-	}
-	if err := checkOrder(places, placed, versions, r.env.Options.To); err != nil {
-		return fmt.Errorf("upgrade to %s: %w", r.env.Options.To, err)
-	}
-	return nil
-}
-
 // scaleOut adds the workers of the surge, all at once. If there is nothing to replace,
 // none is needed.
 func (r *surgeRun) scaleOut(ctx context.Context, extra []Place, own []member, workers []Place) (Outcome, error) {
@@ -268,21 +231,6 @@ func (r *surgeRun) scaleOut(ctx context.Context, extra []Place, own []member, wo
 		}
 		return Proceeded, fmt.Sprintf("%d workers of %s are there in addition", len(extra), r.env.Options.To), nil
 	})
-}
-
-// fill brings a worker of the target into a place. One that is there is kept; what is
-// left of one that never joined goes first.
-func (r *surgeRun) fill(ctx context.Context, path string, p Place, w clusters.NewWorker) error {
-	m, err := r.member(ctx, p)
-	if err != nil || m.at(r.env.Options.To) {
-		return err
-	}
-	if m.machine != nil {
-		if err := r.pool.RemoveWorker(ctx, m.machine); err != nil {
-			return err
-		}
-	}
-	return r.joined(ctx, path, w)
 }
 
 // replaceAll replaces the workers, some at a time. When one cannot be, those that are

@@ -25,6 +25,8 @@ type pooled struct {
 	*world
 	t *testing.T
 
+	journal string // of workers that are added
+
 	guard sync.Mutex
 	log   []string // what was added and removed
 	// fail is asked before a worker is added (its name) or removed ("-" and its name).
@@ -56,7 +58,7 @@ func (p *pooled) AddWorker(ctx context.Context, w clusters.NewWorker) (clusters.
 			return nil, err
 		}
 	}
-	n := &fakeNode{world: p.world, name: name, role: clusters.Worker, index: w.Index, kubelet: to,
+	n := &fakeNode{world: p.world, name: name, role: clusters.Worker, index: w.Index, kubelet: to, journal: p.journal,
 		files: map[string][]byte{}, sums: map[string]string{}, serving: map[string]sighting{}, images: map[string]bool{}}
 	if err := w.Prepare(ctx, n); err != nil {
 		return nil, err
@@ -66,6 +68,7 @@ func (p *pooled) AddWorker(ctx context.Context, w clusters.NewWorker) (clusters.
 	}
 	_, err := p.cs.CoreV1().Nodes().Create(ctx, &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: w.Labels},
+		Spec:       corev1.NodeSpec{Taints: w.Taints},
 		Status: corev1.NodeStatus{
 			NodeInfo:   corev1.NodeSystemInfo{KubeletVersion: to},
 			Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}},

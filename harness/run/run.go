@@ -117,6 +117,9 @@ type runner struct {
 	samplers  *sample.Samplers
 	notUndone []string
 	release   func() error // lets go of the claim to the cluster
+
+	mu   sync.Mutex
+	came map[string]bool // names of all nodes that ever were there
 }
 
 // Run runs the scenario to its end. When ctx ends (Ctrl-C) everything is healed,
@@ -455,6 +458,7 @@ func (r *runner) body(ctx context.Context, p *phases, w *windows, targets upgrad
 	ctx, cancel := context.WithTimeoutCause(ctx, u.Timeout, fmt.Errorf("the upgrade took longer than %s", u.Timeout))
 	defer cancel()
 	tries := map[string]int{}
+	r.meet(r.cluster.Nodes()...)
 	err := kind.New().Run(ctx, upgrade.Env{
 		Cluster: r.cluster,
 		Options: u.Options(),
@@ -480,15 +484,58 @@ func (r *runner) body(ctx context.Context, p *phases, w *windows, targets upgrad
 			r.say("%s was %s; waiting <= %s for the faults in its way to be healed", step.Phase, outcome, u.Timeout)
 			return w.idle(ctx)
 		},
-		Prepare: r.workload.Prepare,
-		Output:  r.files.step,
-		Say:     r.say,
+		Prepare: func(ctx context.Context, n clusters.Node) error {
+			r.meet(n)
+			return r.workload.Prepare(ctx, n)
+		},
+		Well:   r.well,
+		Output: r.files.step,
+		Say:    r.say,
 	})
 	if err != nil {
 		return "", err
 	}
 	return "every node at " + u.To, nil
 }
+
+// meet remembers nodes, and left are the names of those that are not there any more.
+func (r *runner) meet(nodes ...clusters.Node) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.came == nil {
+		r.came = map[string]bool{}
+	}
+	for _, n := range nodes {
+		r.came[n.Name()] = true
+	}
+}
+
+func (r *runner) left() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []string
+	for name := range r.came {
+		if !slices.ContainsFunc(r.cluster.Nodes(), func(n clusters.Node) bool { return n.Name() == name }) {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// well says what is not well of the run: a series of samples, or the workload.
+func (r *runner) well(ctx context.Context) error {
+	if ok, why := r.samplers.Steady(wellWindow); !ok {
+		return errors.New(why)
+	}
+	if why := r.workload.Unready(ctx); why != "" {
+		return errors.New(why)
+	}
+	return nil
+}
+
+// wellWindow is how long all samples must have been good for an upgrade to go on.
+const wellWindow = 5 * time.Second
 
 // maxTries is how often a step is run again after it was blocked.
 const maxTries = 3
@@ -522,6 +569,9 @@ func (r *runner) collect(ctx context.Context) {
 		err := r.cluster.Collect(ctx, dir)
 		if patterns := sought(r.scenario.SLOs); len(patterns) > 0 && r.samplers != nil {
 			err = errors.Join(err, r.samplers.CollectLogs(dir, patterns))
+			for _, name := range r.left() {
+				r.rec.Add(history.Event{Log: &history.Log{Node: name, Source: "kubelet", Missing: "the upgrade removed this node, and its logs with it"}})
+			}
 		}
 		return dir, err
 	})

@@ -51,6 +51,18 @@ func TestPlanned(t *testing.T) {
 	}
 }
 
+func TestLeft(t *testing.T) {
+	r := &runner{cluster: fakeCluster{}}
+	if got := r.left(); len(got) > 0 {
+		t.Error(got)
+	}
+	r.meet(r.cluster.Nodes()...)
+	r.meet(fakeNode{"gd-r-w3", clusters.Worker, 2}, fakeNode{"gd-r-w", clusters.Worker, 0})
+	if d := cmp.Diff([]string{"gd-r-w3"}, r.left()); d != "" {
+		t.Error(d)
+	}
+}
+
 // whole is the life of a fault that came and went as it should.
 var whole = []string{"requested", "armed", "injected", "proven", "healing", "healed", "gone"}
 

@@ -14,6 +14,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"gameday/clusters"
+	"gameday/clusters/upgrade"
 )
 
 // Probing is what the pods are for that stand on every node, control planes too:
@@ -99,7 +100,11 @@ func (s *Set) createProbes(ctx context.Context, made func(string, error)) {
 					AutomountServiceAccountToken:  ptr(false),
 					EnableServiceLinks:            ptr(false),
 					TerminationGracePeriodSeconds: ptr[int64](serveGrace),
-					Tolerations:                   []corev1.Toleration{{Key: "node-role.kubernetes.io/control-plane", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}},
+					// On a canary, too, it is to be seen that pods run there.
+					Tolerations: []corev1.Toleration{
+						{Key: "node-role.kubernetes.io/control-plane", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule},
+						{Key: upgrade.LabelCanary, Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule},
+					},
 				},
 			},
 		},

@@ -71,7 +71,7 @@ func TestProbes(t *testing.T) {
 			if !slices.Equal(pod.Spec.Containers[0].Args, c.args) {
 				t.Errorf("args %q", pod.Spec.Containers[0].Args)
 			}
-			if _, prey := pod.Labels[clusters.LabelRun]; prey || len(pod.Spec.Tolerations) != 1 {
+			if _, prey := pod.Labels[clusters.LabelRun]; prey || len(pod.Spec.Tolerations) != 2 {
 				t.Errorf("%+v", pod)
 			}
 			if why := s.Unready(t.Context()); !strings.Contains(why, "probes are ready on 0 of 3 nodes") {
