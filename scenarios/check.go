@@ -242,19 +242,10 @@ func (c *check) upgrade() {
 	}
 }
 
-// replaced checks the fields of strategies that replace workers, and fills in their
+// replaced checks the options of strategies that replace workers, and fills in their
 // defaults.
 func (c *check) replaced(u *Upgrade) {
 	const surge, blueGreen = "surge", "blue-green"
-	for _, f := range []struct{ field, of string }{
-		{"maxSurge", surge}, {"maxUnavailable", surge}, {"drainExceeded", surge}, {"soak", surge + " " + blueGreen},
-		{"batch", blueGreen}, {"poolSoak", blueGreen}, {"canaryLog", blueGreen},
-	} {
-		of := strings.Fields(f.of)
-		if c.has("upgrade."+f.field) && !slices.Contains(of, u.Strategy) {
-			c.wrong("upgrade."+f.field, "remove it", "it is for strategy %s, not for %s", strings.Join(of, " and "), u.Strategy)
-		}
-	}
 	switch u.Strategy {
 	case surge:
 		if !c.has("upgrade.maxSurge") && u.MaxUnavailable == 0 {
@@ -297,7 +288,7 @@ func (c *check) strategy(wrong bool) {
 	if !ok {
 		return // oneOf has said so
 	}
-	for _, option := range []string{upgrade.OptionOrder, upgrade.OptionStopFirst, upgrade.OptionCommand} {
+	for _, option := range upgrade.TakenBySome() {
 		if path := "upgrade." + option; c.has(path) && !slices.Contains(kind.Takes, option) {
 			c.wrong(path, "remove it", "strategy %s does not take it", u.Strategy)
 		}

@@ -25,9 +25,9 @@ func fakeKnown() Known {
 		},
 		Strategies: []upgrade.Kind{
 			{Name: "kubeadm", New: func() upgrade.Strategy { return fakeStrategy{} }},
-			{Name: "surge", New: func() upgrade.Strategy { return fakeStrategy{} }},
+			{Name: "surge", Takes: []string{upgrade.OptionMaxSurge, upgrade.OptionMaxUnavailable, upgrade.OptionDrainExceeded, upgrade.OptionSoak}, New: func() upgrade.Strategy { return fakeStrategy{} }},
 			{Name: "by-hand", Takes: []string{upgrade.OptionOrder}, New: func() upgrade.Strategy { return choosy{} }},
-			{Name: "blue-green", New: func() upgrade.Strategy { return fakeStrategy{} }},
+			{Name: "blue-green", Takes: []string{upgrade.OptionBatch, upgrade.OptionSoak, upgrade.OptionPoolSoak, upgrade.OptionCanaryLog}, New: func() upgrade.Strategy { return fakeStrategy{} }},
 		},
 		SLOs: []SLOKind{
 			{Name: "cron.start-latency", Doc: "starts", New: func() any { return &latency{P99: time.Minute, Missed: 3} }},

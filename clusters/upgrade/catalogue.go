@@ -27,14 +27,17 @@ func Catalogue() []Kind {
 		},
 		{
 			Name:  "surge",
-			Needs: []clusters.Capability{clusters.CapKubelet, clusters.CapExec, clusters.CapFiles, clusters.CapProcesses},
 			Doc:   "control planes by kubeadm in place; workers replaced by new machines, maxSurge + maxUnavailable at a time, as the node pools of managed clusters are",
+			Needs: []clusters.Capability{clusters.CapKubelet, clusters.CapExec, clusters.CapFiles, clusters.CapProcesses},
+			Takes: []string{OptionMaxSurge, OptionMaxUnavailable, OptionDrainExceeded, OptionSoak},
 			New:   func() Strategy { return &surge{} },
 		},
 		{
-			Name: "blue-green",
-			Doc:  "control planes by kubeadm in place; a new pool of workers beside the old one, a canary first; the old pool drained in batches and removed, rolled back if all is not well before",
-			New:  func() Strategy { return &blueGreen{} },
+			Name:  "blue-green",
+			Doc:   "control planes by kubeadm in place; a new pool of workers beside the old one, a canary first; the old pool drained in batches and removed, rolled back if all is not well before",
+			Needs: []clusters.Capability{clusters.CapKubelet, clusters.CapExec, clusters.CapFiles, clusters.CapProcesses},
+			Takes: []string{OptionBatch, OptionSoak, OptionPoolSoak, OptionCanaryLog},
+			New:   func() Strategy { return &blueGreen{} },
 		},
 	}
 }

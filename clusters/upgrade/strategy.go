@@ -44,10 +44,25 @@ type Kind struct {
 
 // The names of such options.
 const (
-	OptionOrder     = "order"
-	OptionStopFirst = "stopFirst"
-	OptionCommand   = "command"
+	OptionOrder          = "order"
+	OptionStopFirst      = "stopFirst"
+	OptionCommand        = "command"
+	OptionMaxSurge       = "maxSurge"
+	OptionMaxUnavailable = "maxUnavailable"
+	OptionDrainExceeded  = "drainExceeded"
+	OptionSoak           = "soak"
+	OptionBatch          = "batch"
+	OptionPoolSoak       = "poolSoak"
+	OptionCanaryLog      = "canaryLog"
 )
+
+// TakenBySome are all of them.
+func TakenBySome() []string {
+	return []string{
+		OptionOrder, OptionStopFirst, OptionCommand, OptionMaxSurge, OptionMaxUnavailable, OptionDrainExceeded, OptionSoak,
+		OptionBatch, OptionPoolSoak, OptionCanaryLog,
+	}
+}
 
 // Checker is a strategy that can say what is wrong with its options before there is a
 // cluster.
