@@ -214,7 +214,7 @@ func (m *maker) body(steps []upgrade.Step) (Step, error) {
 		return out, m.inject(&out)
 	}
 	out := Step{Kind: KindStage, ID: scenarios.PhaseUpgrade, Bound: Duration(s.Upgrade.Timeout),
-		Text: fmt.Sprintf("%s -> %s by %s, drain %s", s.Cluster.Version, s.Upgrade.To, s.Upgrade.Strategy, s.Upgrade.Drain)}
+		Text: fmt.Sprintf("%s -> %s by %s, %s", s.Cluster.Version, s.Upgrade.To, s.Upgrade.Strategy, drain(s.Upgrade))}
 	if err := m.inject(&out); err != nil {
 		return out, err
 	}
@@ -243,6 +243,13 @@ func (m *maker) body(steps []upgrade.Step) (Step, error) {
 		out.Steps = append(out.Steps, node)
 	}
 	return out, nil
+}
+
+func drain(u *scenarios.Upgrade) string {
+	if len(u.Command) > 0 {
+		return "which drains as it does"
+	}
+	return "drain " + u.Drain
 }
 
 // gone are the faults that may be there in the phase's step and not in the next.
