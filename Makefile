@@ -17,7 +17,7 @@ REVISION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 # seed. `make faultcheck FAULTS=` tries all, which takes forty minutes.
 FAULTS ?= -drawn -sequences=5
 
-.PHONY: help gameday build test lint unit root browser kind nodes provider faultcheck upgrades clean
+.PHONY: help gameday build test lint unit root browser kind nodes provider faultcheck upgrades planted clean
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -69,6 +69,9 @@ faultcheck: nodes ## every fault once (FAULTS= for all there is)
 
 upgrades: nodes ## the main job, and what ends it early
 	go test -v -count=1 -timeout 45m ./suites/upgrade -ginkgo.label-filter=kind -ginkgo.v
+
+planted: ## known mistakes in Kubernetes are found out; by hand, twenty minutes (root)
+	go test -v -count=1 -timeout 70m ./suites/planted -ginkgo.label-filter=planted -ginkgo.v
 
 clean: ## what a build leaves in the checkout
 	rm -rf bin runs
