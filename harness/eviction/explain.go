@@ -425,6 +425,9 @@ func (e Explanation) String() string {
 			mark = ", inferred"
 		}
 		fmt.Fprintf(&b, "  %s%s: %s\n    %s\n", r.Rule, mark, r.Says, r.Source)
+		if r.Tried != "" {
+			fmt.Fprintf(&b, "    tried: %s\n", r.Tried)
+		}
 	}
 	return b.String()
 }
