@@ -185,6 +185,11 @@ func eitherOf(a, b *Window) *Window {
 	return &w
 }
 
+// stuckRate is the one that a brake never gives back: the limiter that stops all says
+// of itself that its rate is 1, and one of the same rate does not take its place
+// (RuleAll; k8s.io/client-go util/flowcontrol/throttle.go fakeNeverRateLimiter.QPS).
+const stuckRate = 1
+
 // tick is how often the taint queue is looked at (RuleRate).
 const tick = 100 * time.Millisecond
 
@@ -417,6 +422,9 @@ func (m *model) plan(l *life, z zone, all bool) plan {
 		if m.heal != Forever {
 			strays = min(len(z.cut)-leak, int(float64(q)*(l.untainted-m.heal).Seconds()))
 		}
+		if q == stuckRate {
+			strays = 0
+		}
 		until, last, most := Forever, l.braked, Forever
 		switch {
 		case q == 0: // a brake to 0 changes nothing: the bucket keeps its first token
@@ -465,6 +473,7 @@ func (m *model) plan(l *life, z zone, all bool) plan {
 					empty = 1
 				}
 			}
+			sure = sure && (empty == 0 || q != stuckRate)
 		}
 		if z.size == 0 {
 			fastest += float32(1 / s.ControllerManager.NodeMonitorPeriod.Seconds())

@@ -37,7 +37,7 @@ func drawCase(rng *rand.Rand) Case {
 		c.Settings = Defaults(c.Settings.Version)
 		cm = &c.Settings.ControllerManager
 	}
-	cm.NodeEvictionRate = []float32{0, 0.1, 0.5, 2, 10}[rng.IntN(5)]
+	cm.NodeEvictionRate = []float32{0, 0.1, 0.5, 1, 2, 10}[rng.IntN(6)]
 	cm.SecondaryNodeEvictionRate = cm.NodeEvictionRate / 10
 	cm.LargeClusterSizeThreshold = []int32{50, 5}[rng.IntN(2)]
 	cm.UnhealthyZoneThreshold = []float32{0.55, 0.3, 0.9}[rng.IntN(3)]

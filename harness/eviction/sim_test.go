@@ -369,7 +369,7 @@ func (s *sim) disruption(seen map[string][]bool) {
 // swap is SwapLimiter.
 func (s *sim) swap(zone string, rate float32) {
 	old := s.buckets[zone]
-	if old.rate == float64(rate) {
+	if old.rate == float64(rate) && !old.never || old.never && rate == 1 {
 		return
 	}
 	b := &simBucket{rate: float64(rate), never: rate <= 0, tokens: 1, last: s.now}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"gameday/clusters"
-	"gameday/clusters/local"
 	"gameday/faults/mechanism/process"
 	"gameday/harness/eviction"
 	"gameday/harness/eviction/matrix"
@@ -76,7 +75,7 @@ var _ = Describe("A rule that was inferred", Label("experiment"), func() {
 		n := load(func(f *eviction.File) { f.Zones = []eviction.ZoneOf{{Name: "a", Nodes: 10, ControlPlanes: 1}} })
 		cells, err := matrix.Cells(n, []matrix.Cut{matrix.Threshold}, []matrix.Length{matrix.Above})
 		Expect(err).NotTo(HaveOccurred())
-		c := create(ctx, n, nil)
+		c := create(ctx, n)
 		leaked := 0
 		for range 3 {
 			o := matrix.Judge(cells[0], try(ctx, c, cells[0]))
@@ -87,17 +86,19 @@ var _ = Describe("A rule that was inferred", Label("experiment"), func() {
 		Expect(leaked).To(BeNumerically(">", 0), "no taint ever leaked: then the rule is not needed")
 	}, SpecTimeout(6*time.Minute))
 
-	It(string(eviction.RuleStraggler)+": nodes that return later than others may be tainted yet", func(ctx SpecContext) {
+	It(string(eviction.RuleAll)+": at a rate of exactly 1 a zone that was braked taints no more", func(ctx SpecContext) {
 		n := load(func(f *eviction.File) {
 			f.Zones = []eviction.ZoneOf{{Name: "a", Nodes: 10, ControlPlanes: 1}}
 			f.ControllerManager.NodeEvictionRate = 1
 		})
-		cells, err := matrix.Cells(n, []matrix.Cut{matrix.Threshold}, []matrix.Length{matrix.Above})
+		drawn := n
+		drawn.ControllerManager.NodeEvictionRate = 2 // no cells are drawn up for a rate of 1
+		cells, err := matrix.Cells(drawn, []matrix.Cut{matrix.Threshold}, []matrix.Length{matrix.Above})
 		Expect(err).NotTo(HaveOccurred())
 		cell := cells[0]
 		const first, apart = 16 * time.Second, 5 * time.Second
 		cell.Case.Cut.Heal = first + apart
-		c := create(ctx, n, nil)
+		c := create(ctx, n)
 		t, err := matrix.NewTrial(ctx, c, n.File)
 		Expect(err).NotTo(HaveOccurred())
 		defer t.Close()
@@ -127,13 +128,13 @@ var _ = Describe("A rule that was inferred", Label("experiment"), func() {
 			}
 		}
 		AddReportEntry("tainted", fmt.Sprintf("%d before the first were back, %d after, until the last were; %+v", len(r.Seen.Taints)-late, late, r.Seen.Taints))
-		Expect(late).To(BeNumerically(">", 0), "no straggler was tainted")
+		Expect(late).To(BeZero(), "the limiter was replaced: Kubernetes has mended it")
 	}, SpecTimeout(5*time.Minute))
 
 	It(string(eviction.RuleLost)+": a deletion that falls into an outage of the API is lost for that leader's life", func(ctx SpecContext) {
 		n := load(nil)
 		cell := cellOf(n)
-		c := create(ctx, n, nil)
+		c := create(ctx, n)
 		cli := clientOf(c)
 		try(ctx, c, cell) // leaves the pods made, and the pod of the node gone
 		const name = "a-node-2-0-0"
@@ -168,7 +169,7 @@ var _ = Describe("A rule that was inferred", Label("experiment"), func() {
 			f.Pods = []eviction.PodsOf{{Owner: "Deployment", PerNode: 40}}
 		})
 		cell := cellOf(n)
-		o := matrix.Judge(cell, try(ctx, create(ctx, n, nil), cell))
+		o := matrix.Judge(cell, try(ctx, create(ctx, n), cell))
 		var at []time.Duration
 		for _, d := range o.Seen.Deleted {
 			at = append(at, d)
@@ -177,12 +178,12 @@ var _ = Describe("A rule that was inferred", Label("experiment"), func() {
 		Expect(at).NotTo(BeEmpty())
 		took := at[len(at)-1] - at[0]
 		AddReportEntry("deletions", fmt.Sprintf("%d within %s: %.1f requests each at 10 a second; the cut lasted %s; %s", len(at), took.Round(10*time.Millisecond), (10+10*took.Seconds())/float64(len(at)), cell.Case.Cut.Heal, o.Why))
-		Expect(o.Verdict).To(Equal(slo.Pass), o.Why)
+		Expect(o.Broken).To(BeEmpty())
 	}, SpecTimeout(6*time.Minute))
 
 	It(string(eviction.RuleBreaker)+": a lease that is written without being renewed keeps a dead node Ready", func(ctx SpecContext) {
 		n := load(nil)
-		c := create(ctx, n, nil)
+		c := create(ctx, n)
 		cli := clientOf(c)
 		workers := clusters.ByRole(c.Nodes(), clusters.Worker)
 		touched, control := workers[0].Name(), workers[1].Name()
@@ -204,22 +205,6 @@ var _ = Describe("A rule that was inferred", Label("experiment"), func() {
 		Eventually(ctx, ready(touched)).WithTimeout(bound).Should(Equal(corev1.ConditionUnknown))
 		AddReportEntry("the touched node", "Ready for three grace periods more than the other, Unknown with another leader")
 	}, SpecTimeout(6*time.Minute))
-})
-
-var _ = Describe("A controller manager that is started with other flags than the settings say", Label("experiment"), func() {
-	It("is caught, with the rule named", func(ctx SpecContext) {
-		n := load(func(f *eviction.File) { f.Zones = []eviction.ZoneOf{{Name: "a", Nodes: 10, ControlPlanes: 1}} })
-		cells, err := matrix.Cells(n, []matrix.Cut{matrix.Threshold}, []matrix.Length{matrix.Above})
-		Expect(err).NotTo(HaveOccurred())
-		c := create(ctx, n, func(s *local.Settings) {
-			s.ControllerManager["unhealthy-zone-threshold"] = "0.95" // no brake
-			s.ControllerManager["node-eviction-rate"] = "5"
-		})
-		o := matrix.Judge(cells[0], try(ctx, c, cells[0]))
-		AddReportEntry("told", o.Broken)
-		Expect(o.Verdict).To(Equal(slo.Fail))
-		Expect(rules(o)).To(ContainElements(eviction.RulePartial, eviction.RuleRate))
-	}, SpecTimeout(4*time.Minute))
 })
 
 func leaderOf(ctx context.Context, cli kubernetes.Interface) string {

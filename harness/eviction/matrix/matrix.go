@@ -88,6 +88,9 @@ func Cells(settings Named, cuts []Cut, lengths []Length) ([]Cell, error) {
 	if len(settings.Zones) == 0 {
 		return nil, fmt.Errorf("%s names no zones: say how many nodes there are, as in zones: [{name: a, nodes: 10, controlPlanes: 1}]", settings.Name)
 	}
+	if settings.ControllerManager.NodeEvictionRate == 1 {
+		return nil, fmt.Errorf("%s: a nodeEvictionRate of exactly 1 is not given back after a brake (rule %s), so that cells on one cluster disturb each other: say 0.9 or 1.1", settings.Name, eviction.RuleAll)
+	}
 	settings.Reconnect = Reconnect
 	whole, err := settings.Case("all", 0)
 	if err != nil {
