@@ -49,6 +49,7 @@ unit: ## hermetic tests: no root, no Docker, no network
 root: ## the mechanisms, and control planes of plain processes, on this machine's kernel (root)
 	go test -v -count=1 -timeout 15m ./suites/mechanism -ginkgo.label-filter=root -ginkgo.v
 	go test -v -count=1 -timeout 30m ./suites/local -ginkgo.label-filter='root && !upgrades' -ginkgo.v
+	go test -v -count=1 -timeout 10m ./suites/eviction -ginkgo.label-filter=root -ginkgo.v
 
 browser: ## the report page in a real browser
 	@command -v chromium google-chrome >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; }
