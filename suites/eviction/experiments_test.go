@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"gameday/clusters"
+	"gameday/clusters/local"
 	"gameday/faults/mechanism/process"
 	"gameday/harness/eviction"
 	"gameday/harness/eviction/matrix"
@@ -75,7 +76,7 @@ var _ = Describe("A rule that was inferred", Label("experiment"), func() {
 		n := load(func(f *eviction.File) { f.Zones = []eviction.ZoneOf{{Name: "a", Nodes: 10, ControlPlanes: 1}} })
 		cells, err := matrix.Cells(n, []matrix.Cut{matrix.Threshold}, []matrix.Length{matrix.Above})
 		Expect(err).NotTo(HaveOccurred())
-		c := create(ctx, n)
+		c := create(ctx, n, nil)
 		leaked := 0
 		for range 3 {
 			o := matrix.Judge(cells[0], try(ctx, c, cells[0]))
@@ -98,7 +99,7 @@ var _ = Describe("A rule that was inferred", Label("experiment"), func() {
 		cell := cells[0]
 		const first, apart = 16 * time.Second, 5 * time.Second
 		cell.Case.Cut.Heal = first + apart
-		c := create(ctx, n)
+		c := create(ctx, n, nil)
 		t, err := matrix.NewTrial(ctx, c, n.File)
 		Expect(err).NotTo(HaveOccurred())
 		defer t.Close()
@@ -134,7 +135,7 @@ var _ = Describe("A rule that was inferred", Label("experiment"), func() {
 	It(string(eviction.RuleLost)+": a deletion that falls into an outage of the API is lost for that leader's life", func(ctx SpecContext) {
 		n := load(nil)
 		cell := cellOf(n)
-		c := create(ctx, n)
+		c := create(ctx, n, nil)
 		cli := clientOf(c)
 		try(ctx, c, cell) // leaves the pods made, and the pod of the node gone
 		const name = "a-node-2-0-0"
@@ -169,7 +170,7 @@ var _ = Describe("A rule that was inferred", Label("experiment"), func() {
 			f.Pods = []eviction.PodsOf{{Owner: "Deployment", PerNode: 40}}
 		})
 		cell := cellOf(n)
-		o := matrix.Judge(cell, try(ctx, create(ctx, n), cell))
+		o := matrix.Judge(cell, try(ctx, create(ctx, n, nil), cell))
 		var at []time.Duration
 		for _, d := range o.Seen.Deleted {
 			at = append(at, d)
@@ -183,7 +184,7 @@ var _ = Describe("A rule that was inferred", Label("experiment"), func() {
 
 	It(string(eviction.RuleBreaker)+": a lease that is written without being renewed keeps a dead node Ready", func(ctx SpecContext) {
 		n := load(nil)
-		c := create(ctx, n)
+		c := create(ctx, n, nil)
 		cli := clientOf(c)
 		workers := clusters.ByRole(c.Nodes(), clusters.Worker)
 		touched, control := workers[0].Name(), workers[1].Name()
@@ -205,6 +206,22 @@ var _ = Describe("A rule that was inferred", Label("experiment"), func() {
 		Eventually(ctx, ready(touched)).WithTimeout(bound).Should(Equal(corev1.ConditionUnknown))
 		AddReportEntry("the touched node", "Ready for three grace periods more than the other, Unknown with another leader")
 	}, SpecTimeout(6*time.Minute))
+})
+
+var _ = Describe("A controller manager that is started with other flags than the settings say", Label("experiment"), func() {
+	It("is caught, with the rule named", func(ctx SpecContext) {
+		n := load(func(f *eviction.File) { f.Zones = []eviction.ZoneOf{{Name: "a", Nodes: 10, ControlPlanes: 1}} })
+		cells, err := matrix.Cells(n, []matrix.Cut{matrix.Threshold}, []matrix.Length{matrix.Above})
+		Expect(err).NotTo(HaveOccurred())
+		c := create(ctx, n, func(s *local.Settings) {
+			s.ControllerManager["unhealthy-zone-threshold"] = "0.95" // no brake
+			s.ControllerManager["node-eviction-rate"] = "5"
+		})
+		o := matrix.Judge(cells[0], try(ctx, c, cells[0]))
+		AddReportEntry("told", o.Broken)
+		Expect(o.Verdict).To(Equal(slo.Fail))
+		Expect(rules(o)).To(ContainElements(eviction.RulePartial, eviction.RuleRate))
+	}, SpecTimeout(4*time.Minute))
 })
 
 func leaderOf(ctx context.Context, cli kubernetes.Interface) string {

@@ -63,7 +63,7 @@ func rules(o matrix.Outcome) []eviction.Rule {
 var _ = Describe("A node that is cut off", Label("root"), func() {
 	It("loses its pods as the settings say, and a settings file that lies is caught", func(ctx SpecContext) {
 		honest := load(nil)
-		c := create(ctx, honest)
+		c := create(ctx, honest, nil)
 
 		By("cutting it off")
 		cell := cellOf(honest)
@@ -90,11 +90,15 @@ var _ = Describe("A node that is cut off", Label("root"), func() {
 	}, SpecTimeout(4*time.Minute))
 })
 
-// create makes the cluster that settings describe.
-func create(ctx context.Context, n matrix.Named) *local.Cluster {
+// create makes the cluster that settings describe, or one that is given something
+// else than they say.
+func create(ctx context.Context, n matrix.Named, lie func(*local.Settings)) *local.Cluster {
 	GinkgoHelper()
 	spec, given, err := matrix.Given(n.File)
 	Expect(err).NotTo(HaveOccurred())
+	if lie != nil {
+		lie(&given)
+	}
 	spec.Name, spec.Run = fmt.Sprintf("gds-eviction-%d", os.Getpid()), "suite"
 	DeferCleanup(func(ctx SpecContext) { Expect(local.New().Delete(ctx, spec.Name)).To(Succeed()) }, NodeTimeout(bound))
 	c, err := local.New().CreateWith(ctx, spec, given, say)
