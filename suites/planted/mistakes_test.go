@@ -109,6 +109,18 @@ func plant(ctx context.Context, m mistake, dir string) error {
 	return errors.Join(os.Remove(path), os.WriteFile(path, []byte(text), 0o600))
 }
 
+// failed are the promises that were broken, with the reasons.
+func failed(doc slo.Document) map[string]string {
+	out := map[string]string{}
+	for _, r := range doc.SLOs {
+		AddReportEntry(r.Name, string(r.Verdict)+": "+r.Reason)
+		if r.Verdict == slo.Fail {
+			out[r.Name] = r.Reason
+		}
+	}
+	return out
+}
+
 var _ = Describe("A planted mistake", Label("planted"), Serial, func() {
 	judged := func(ctx context.Context, replace map[string]string) slo.Document {
 		GinkgoHelper()
@@ -122,30 +134,33 @@ var _ = Describe("A planted mistake", Label("planted"), Serial, func() {
 		return res.Document
 	}
 
-	DescribeTable("breaks its promise, and no other", func(ctx SpecContext, m mistake, broken map[string]string) {
+	DescribeTable("breaks its promises, and no other", func(ctx SpecContext, m mistake, broken map[string]string) {
 		dir := GinkgoT().TempDir()
 		Expect(plant(ctx, m, dir)).To(Succeed())
 		doc := judged(ctx, map[string]string{m.module: dir})
 		Expect(doc.ExitCode).To(Equal(slo.ExitFail), "%s", doc.Reason)
-		got := map[string]string{}
-		for _, r := range doc.SLOs {
-			AddReportEntry(r.Name, string(r.Verdict)+": "+r.Reason)
-			if r.Verdict == slo.Fail {
-				got[r.Name] = r.Reason
-			}
-		}
+		got := failed(doc)
 		for name, reason := range broken {
 			Expect(got).To(HaveKeyWithValue(name, ContainSubstring(reason)))
 		}
 		Expect(got).To(HaveLen(len(broken)))
 	},
-		Entry("a controller manager that skips slots", bound, skipped, map[string]string{"cron.missed": "missed"}),
-		Entry("a controller manager that starts slots twice", bound, twice, map[string]string{"cron.unscheduled": ""}),
-		Entry("an API server that loses writes", bound, lost, map[string]string{"writes.kept": "lost", "api.watch-missed": "left out"}),
+		Entry("a controller manager that skips slots", bound, skipped, map[string]string{"cron.missed": "slots were missed", "cron.start-latency": "never started"}),
+		Entry("a controller manager that starts slots twice", bound, twice, map[string]string{"cron.duplicate": "more than once"}),
+		Entry("an API server that loses writes", bound, lost, map[string]string{"writes.kept": "lost", "api.watch-missed": "left out", "linearizable": "one revision with two values"}),
 	)
 
 	It("is in none of the programs that are not patched", func(ctx SpecContext) {
 		doc := judged(ctx, nil)
-		Expect(doc.ExitCode).To(Equal(slo.ExitPass), "%s", doc.Reason)
+		Expect(failed(doc)).To(BeEmpty())
+		var held []string
+		for _, r := range doc.SLOs {
+			if r.Verdict == slo.Pass {
+				held = append(held, r.Name)
+			}
+		}
+		// When containers start is not measured where they are only said to.
+		Expect(held).To(ConsistOf("cron.missed", "cron.duplicate", "cron.unscheduled", "api.read", "api.quorum-read", "api.write", "api.watch",
+			"api.watch-missed", "writes.kept", "linearizable"))
 	}, bound)
 })
