@@ -26,6 +26,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/kubernetes"
@@ -33,6 +34,7 @@ import (
 	"gameday/clusters"
 	"gameday/clusters/docker"
 	"gameday/clusters/kind"
+	"gameday/clusters/nodeimage"
 	"gameday/clusters/preflight"
 
 	. "github.com/onsi/ginkgo/v2"
@@ -286,6 +288,73 @@ var _ = Describe("A cluster", Ordered, func() {
 	It("connects pods across nodes, and to services", func(ctx SpecContext) {
 		podNetwork(ctx, client, wrk, control)
 	}, NodeTimeout(2*time.Minute))
+
+	It("takes workers in and lets them go, and gives a place again", func(ctx SpecContext) {
+		pool := c.(clusters.Pool)
+		image, err := nodeimage.Ensure(ctx, nodeimage.Spec{Version: version}, say)
+		Expect(err).NotTo(HaveOccurred())
+		const loaded = "gameday.local/brought:v1"
+		add := func(index int) clusters.Node {
+			GinkgoHelper()
+			began := time.Now()
+			n, err := pool.AddWorker(ctx, clusters.NewWorker{
+				Index: index, Image: image.Ref,
+				Labels: map[string]string{clusters.LabelRun: spec.Run, "gameday.suite": "yes"},
+				Taints: []corev1.Taint{{Key: "gameday.suite", Value: "yes", Effect: corev1.TaintEffectNoSchedule}},
+				Prepare: func(ctx context.Context, n clusters.Node) error {
+					tag, err := name.NewTag(loaded)
+					if err != nil {
+						return err
+					}
+					var archive bytes.Buffer
+					if err := tarball.Write(tag, smallImage(), &archive); err != nil {
+						return err
+					}
+					return c.LoadImages(ctx, n, &archive)
+				},
+			})
+			Expect(err).NotTo(HaveOccurred())
+			AddReportEntry(fmt.Sprintf("join worker[%d]", index), time.Since(began).Round(100*time.Millisecond).String())
+			return n
+		}
+		one := add(1)
+		Expect(clusters.Place(one)).To(Equal("worker[1]"))
+		node, err := client.CoreV1().Nodes().Get(ctx, one.Name(), metav1.GetOptions{})
+		Expect(err).NotTo(HaveOccurred())
+		Expect(node.Labels).To(HaveKeyWithValue("gameday.suite", "yes"))
+		Expect(node.Spec.Taints).To(ContainElement(HaveField("Key", "gameday.suite")))
+		Expect(images(ctx, one)).To(ContainElement(loaded))
+		podNetwork(ctx, client, one, wrk)
+		_, err = pool.AddWorker(ctx, clusters.NewWorker{Index: 1, Image: image.Ref})
+		Expect(err).To(MatchError(ContainSubstring("there is one already")))
+
+		// Others find it: its labels are those of all others.
+		again, err := kind.New().Open(ctx, spec.Name)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(again.Nodes()).To(HaveLen(3))
+		Expect(dockerLines(ctx, "ps", "--all", "--quiet", "--filter", "label=gameday.run="+spec.Run)).To(HaveLen(3))
+
+		// Another machine in its place.
+		Expect(pool.RemoveWorker(ctx, one)).To(Succeed())
+		Expect(pool.RemoveWorker(ctx, one)).To(Succeed())
+		Expect(c.Nodes()).To(HaveLen(2))
+		_, err = client.CoreV1().Nodes().Get(ctx, one.Name(), metav1.GetOptions{})
+		Expect(apierrors.IsNotFound(err)).To(BeTrue())
+		other := add(1)
+		Expect(other.Name()).To(Equal(one.Name()))
+		podNetwork(ctx, client, other, wrk)
+
+		// One that is not wanted any more in the middle of its join leaves nothing.
+		cctx, cancel := context.WithCancel(ctx)
+		_, err = pool.AddWorker(cctx, clusters.NewWorker{Index: 2, Image: image.Ref, Prepare: func(context.Context, clusters.Node) error {
+			cancel()
+			return nil
+		}})
+		Expect(err).To(MatchError(context.Canceled))
+		Expect(dockerLines(ctx, "ps", "--all", "--quiet", "--filter", "label=gameday.run="+spec.Run)).To(HaveLen(3))
+		Expect(pool.RemoveWorker(ctx, control)).NotTo(Succeed())
+		// worker[1] stays, and goes with the cluster.
+	}, NodeTimeout(3*time.Minute))
 
 	It("collects logs", func(ctx SpecContext) {
 		dir := GinkgoT().TempDir()
