@@ -266,7 +266,7 @@ func (r *greenRun) reversible(ctx context.Context, s Step, do func(context.Conte
 		out = &lockedWriter{w: r.env.Output(s.Phase)}
 	}
 	r.publish(Phase{Path: s.Phase, State: Began, Seen: "everything so far can be rolled back"})
-	r.say("%s (<= %s)", s.Phase, s.Bound)
+	r.env.say("%s (<= %s)", s.Phase, s.Bound)
 	o, seen, err := do(ctx, s, out)
 	if err != nil && ctx.Err() == nil {
 		o, seen, err = r.rollBack(ctx, s, err, out)
@@ -289,7 +289,7 @@ func (r *greenRun) reversible(ctx context.Context, s Step, do func(context.Conte
 // rollBack lets the old pool take pods again, and takes the new one away. Its error is
 // the cause, or that it failed itself.
 func (r *greenRun) rollBack(ctx context.Context, s Step, cause error, out io.Writer) (Outcome, string, error) {
-	r.say("%s: rolling back: %s", s.Phase, oneLine(cause))
+	r.env.say("%s: rolling back: %s", s.Phase, oneLine(cause))
 	err := r.part(s.Phase+"/"+partRollBack, "", oneLine(cause), func() (Outcome, string, error) {
 		for _, p := range r.old {
 			if err := r.undrained(ctx, p, nil); err != nil {

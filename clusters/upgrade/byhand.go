@@ -224,13 +224,13 @@ func (b *binaries) Run(ctx context.Context, env Env) (err error) {
 		return fmt.Errorf("upgrade to %s: %w", env.Options.To, err)
 	}
 	outcome := Failed
-	r.publish(Phase{Path: PhaseWhole, State: Began, Seen: "kubelets at " + spread(versions)})
+	r.env.publish(Phase{Path: PhaseWhole, State: Began, Seen: "kubelets at " + spread(versions)})
 	defer func() {
 		seen := "every component seen at " + env.Options.To
 		if err != nil {
 			seen = oneLine(err)
 		}
-		r.publish(Phase{Path: PhaseWhole, State: Ended, Outcome: outcome, Seen: seen})
+		r.env.publish(Phase{Path: PhaseWhole, State: Ended, Outcome: outcome, Seen: seen})
 	}()
 	if err := r.prepared(ctx, steps); err != nil {
 		return err
@@ -293,7 +293,7 @@ func (r *handRun) skew(ctx context.Context, kubelets map[string]string) error {
 // prepared is the phase before the first step: the programs say that they are what is
 // to be installed.
 func (r *handRun) prepared(ctx context.Context, steps []handStep) error {
-	r.publish(Phase{Path: PhasePrepare, State: Began, Seen: "looking at the programs to install"})
+	r.env.publish(Phase{Path: PhasePrepare, State: Began, Seen: "looking at the programs to install"})
 	err := func() error {
 		from, ok := r.env.Targets.(programs)
 		if !ok {
@@ -325,10 +325,10 @@ func (r *handRun) prepared(ctx context.Context, steps []handStep) error {
 	}()
 	if err != nil {
 		err = fmt.Errorf("prepare the programs of %s: %w", r.env.Options.To, err)
-		r.publish(Phase{Path: PhasePrepare, State: Ended, Outcome: Failed, Seen: oneLine(err)})
+		r.env.publish(Phase{Path: PhasePrepare, State: Ended, Outcome: Failed, Seen: oneLine(err)})
 		return err
 	}
-	r.publish(Phase{Path: PhasePrepare, State: Ended, Outcome: Proceeded, Seen: fmt.Sprintf("%d programs say that they are of %s, etcd of %s", len(r.programs), r.env.Options.To, r.want(etcd))})
+	r.env.publish(Phase{Path: PhasePrepare, State: Ended, Outcome: Proceeded, Seen: fmt.Sprintf("%d programs say that they are of %s, etcd of %s", len(r.programs), r.env.Options.To, r.want(etcd))})
 	return nil
 }
 
@@ -338,19 +338,6 @@ func (r *handRun) want(component string) string {
 		return r.env.Targets.Etcd()
 	}
 	return r.env.Options.To
-}
-
-func (r *handRun) publish(p Phase) {
-	if p.At.IsZero() {
-		p.At = time.Now()
-	}
-	r.env.Publish(p)
-}
-
-func (r *handRun) say(format string, args ...any) {
-	if r.env.Say != nil {
-		r.env.Say(format, args...)
-	}
 }
 
 // toEnd runs a step until it proceeded, or until nobody wants it to be tried again.
@@ -367,8 +354,8 @@ func (r *handRun) toEnd(ctx context.Context, s handStep) (Outcome, error) {
 				now.seen += "; uncordoned now, an earlier run had left it cordoned"
 			}
 		}
-		r.publish(Phase{Path: s.Phase, Node: n.Name(), State: Began, Seen: now.seen})
-		r.publish(Phase{Path: s.Phase, Node: n.Name(), State: Ended, Outcome: Skipped, Seen: now.seen})
+		r.env.publish(Phase{Path: s.Phase, Node: n.Name(), State: Began, Seen: now.seen})
+		r.env.publish(Phase{Path: s.Phase, Node: n.Name(), State: Ended, Outcome: Skipped, Seen: now.seen})
 		return Skipped, nil
 	}
 	if r.env.Output != nil {
@@ -377,17 +364,17 @@ func (r *handRun) toEnd(ctx context.Context, s handStep) (Outcome, error) {
 	}
 	for try := 1; ; try++ {
 		began := time.Now()
-		r.publish(Phase{Path: s.Phase, Node: n.Name(), State: Began, At: began, Seen: fmt.Sprintf("attempt %d; %s", try, seenOr(now, err))})
-		r.say("%s: attempt %d (<= %s)", s.Phase, try, s.Bound)
+		r.env.publish(Phase{Path: s.Phase, Node: n.Name(), State: Began, At: began, Seen: fmt.Sprintf("attempt %d; %s", try, seenOr(now, err))})
+		r.env.say("%s: attempt %d (<= %s)", s.Phase, try, s.Bound)
 		o, seen, cause := r.attempt(ctx, s)
 		took := time.Since(began).Round(time.Millisecond)
 		if cause != nil {
 			seen = oneLine(cause)
 		}
-		r.publish(Phase{Path: s.Phase, Node: n.Name(), State: Ended, Outcome: o, Seen: fmt.Sprintf("%s, after %s", seen, took)})
+		r.env.publish(Phase{Path: s.Phase, Node: n.Name(), State: Ended, Outcome: o, Seen: fmt.Sprintf("%s, after %s", seen, took)})
 		switch {
 		case cause == nil:
-			r.say("%s: done in %s", s.Phase, took)
+			r.env.say("%s: done in %s", s.Phase, took)
 			return o, nil
 		case ctx.Err() != nil:
 			return o, fmt.Errorf("%s: %w", s.Phase, because(ctx, cause))
@@ -587,7 +574,7 @@ func (r *handRun) emptied(ctx context.Context, s handStep) ([]corev1.Pod, error)
 		return nil, err
 	}
 	part.State, part.Seen = Began, fmt.Sprintf("node is cordoned, %d pods to evict", len(pods))
-	r.publish(part)
+	r.env.publish(part)
 	if len(bare) > 0 {
 		err = fmt.Errorf("drain of %s: %s would be lost, no controller brings them back; delete them, or give them one", n.Name(), strings.Join(bare, ", "))
 	} else {
@@ -597,7 +584,7 @@ func (r *handRun) emptied(ctx context.Context, s handStep) ([]corev1.Pod, error)
 	if err != nil {
 		part.Outcome, part.Seen = Blocked, oneLine(err)
 	}
-	r.publish(part)
+	r.env.publish(part)
 	return pods, err
 }
 
@@ -606,7 +593,7 @@ func (r *handRun) emptied(ctx context.Context, s handStep) ([]corev1.Pod, error)
 func (r *handRun) filled(ctx context.Context, s handStep, evicted []corev1.Pod) error {
 	n := r.nodes[s.Place]
 	part := Phase{Path: s.Phase + "/" + partUncordon, Node: n.Name(), State: Began, Seen: "node is at the target and Ready"}
-	r.publish(part)
+	r.env.publish(part)
 	part.State, part.Outcome, part.Seen = Ended, Proceeded, "node takes pods again"
 	ours, err := r.drain.uncordon(ctx, n.Name())
 	switch {
@@ -620,7 +607,7 @@ func (r *handRun) filled(ctx context.Context, s handStep, evicted []corev1.Pod) 
 	} else {
 		part.Seen += fmt.Sprintf("; EndpointSlices name %d of the %d pods that are gone", named, len(evicted))
 	}
-	r.publish(part)
+	r.env.publish(part)
 	return err
 }
 

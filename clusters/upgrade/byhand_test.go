@@ -3,7 +3,6 @@ package upgrade
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -161,30 +160,8 @@ func (f handTargets) Program(c string) (string, error) {
 func managerLast() []string { return []string{etcd, apiServer, scheduler, kubelet, controllerManager} }
 
 func TestBinariesSteps(t *testing.T) {
-	var b strings.Builder
 	o := Options{To: to, Drain: DrainWorkers, DrainTimeout: time.Minute, Order: managerLast(), StopFirst: []string{controllerManager}}
-	for _, s := range new(binaries).Steps(places(2, 1), o) {
-		fmt.Fprintf(&b, "%s  %s  <= %s\n", s.Phase, s.Place, s.Bound)
-		for _, p := range s.Parts {
-			fmt.Fprintf(&b, "  %s\n", p)
-		}
-		for _, c := range s.Commands {
-			fmt.Fprintf(&b, "  $ %s\n", c)
-		}
-	}
-	file := filepath.Join("testdata", "by-hand.steps")
-	if os.Getenv("UPDATE_GOLDEN") != "" {
-		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), b.String()); d != "" {
-		t.Errorf("run with UPDATE_GOLDEN=1 if this is meant:\n%s", d)
-	}
+	goldenSteps(t, "by-hand", new(binaries).Steps(places(2, 1), o))
 }
 
 func TestBinariesCheck(t *testing.T) {

@@ -220,23 +220,23 @@ func (x *external) Run(ctx context.Context, env Env) (err error) {
 		return err
 	}
 	outcome := Failed
-	r.publish(Phase{Path: PhaseWhole, State: Began, Seen: "kubelets at " + spread(versions)})
+	r.env.publish(Phase{Path: PhaseWhole, State: Began, Seen: "kubelets at " + spread(versions)})
 	defer func() {
 		seen := "every node seen at " + env.Options.To
 		if err != nil {
 			seen = oneLine(err)
 			r.close(seen)
 		}
-		r.publish(Phase{Path: PhaseWhole, State: Ended, Outcome: outcome, Seen: seen})
+		r.env.publish(Phase{Path: PhaseWhole, State: Ended, Outcome: outcome, Seen: seen})
 	}()
-	r.publish(Phase{Path: PhasePrepare, State: Began, Seen: "what the command needs is its own affair"})
-	r.publish(Phase{Path: PhasePrepare, State: Ended, Outcome: Proceeded, Seen: "it is given a kubeconfig"})
+	r.env.publish(Phase{Path: PhasePrepare, State: Began, Seen: "what the command needs is its own affair"})
+	r.env.publish(Phase{Path: PhasePrepare, State: Ended, Outcome: Proceeded, Seen: "it is given a kubeconfig"})
 	for _, s := range r.steps {
 		if s.settled() == env.Options.To {
 			seen := Phase{Path: s.path, Node: s.node, State: Began, Seen: s.parts[0].last}
-			r.publish(seen)
+			r.env.publish(seen)
 			seen.State, seen.Outcome = Ended, Skipped
-			r.publish(seen)
+			r.env.publish(seen)
 		}
 	}
 	if r.done() {
@@ -311,7 +311,7 @@ func (x *external) runAndWatch(ctx context.Context, r *externalRun, from string)
 			if err != nil {
 				return err
 			}
-			r.say("upgrade: the command ended well after %s; waiting <= %s until every node is seen at %s", time.Since(began).Round(time.Second), settleBound, r.env.Options.To)
+			r.env.say("upgrade: the command ended well after %s; waiting <= %s until every node is seen at %s", time.Since(began).Round(time.Second), settleBound, r.env.Options.To)
 			t := time.NewTimer(settleBound)
 			defer t.Stop()
 			over, ended = t.C, nil
@@ -362,7 +362,7 @@ func (r *externalRun) see(ctx context.Context) error {
 func (r *externalRun) saw(s *outsideStep, p *outsidePart, now sighting, at time.Time) {
 	p.last = now.seen
 	tell := func(path string, state State, o Outcome) {
-		r.publish(Phase{Path: path, Node: s.node, State: state, Outcome: o, At: at, Seen: now.seen})
+		r.env.publish(Phase{Path: path, Node: s.node, State: state, Outcome: o, At: at, Seen: now.seen})
 	}
 	if !p.open && now.version != p.settled {
 		if !s.open {
@@ -397,26 +397,13 @@ func (r *externalRun) close(why string) {
 		for _, p := range s.parts {
 			if p.open {
 				p.open = false
-				r.publish(Phase{Path: s.path + "/" + p.name, Node: s.node, State: Ended, Outcome: Failed, Seen: why + "; last seen: " + p.last})
+				r.env.publish(Phase{Path: s.path + "/" + p.name, Node: s.node, State: Ended, Outcome: Failed, Seen: why + "; last seen: " + p.last})
 			}
 		}
 		if s.open {
 			s.open = false
-			r.publish(Phase{Path: s.path, Node: s.node, State: Ended, Outcome: Failed, Seen: why})
+			r.env.publish(Phase{Path: s.path, Node: s.node, State: Ended, Outcome: Failed, Seen: why})
 		}
-	}
-}
-
-func (r *externalRun) publish(p Phase) {
-	if p.At.IsZero() {
-		p.At = time.Now()
-	}
-	r.env.Publish(p)
-}
-
-func (r *externalRun) say(format string, args ...any) {
-	if r.env.Say != nil {
-		r.env.Say(format, args...)
 	}
 }
 
@@ -444,7 +431,7 @@ func (x *external) command(ctx context.Context, r *externalRun, from string) (er
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	// What it leaves running in the background may hold its output open.
 	cmd.WaitDelay = commandGrace
-	r.say("upgrade: running %s", shellWords(argv))
+	r.env.say("upgrade: running %s", shellWords(argv))
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start the command: %w", err)
 	}

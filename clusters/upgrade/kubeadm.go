@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -224,7 +223,7 @@ func (r *run) prepared(ctx context.Context, nothing bool) error {
 		r.publish(Phase{Path: PhasePrepare, State: Ended, Outcome: Skipped, Seen: "every node is at the target"})
 		return nil
 	}
-	r.say("upgrade: bringing images and binaries of %s onto the nodes", r.env.Options.To)
+	r.env.say("upgrade: bringing images and binaries of %s onto the nodes", r.env.Options.To)
 	seen, err := r.prepare(ctx)
 	if err != nil {
 		err = fmt.Errorf("prepare the nodes for %s: %w", r.env.Options.To, err)
@@ -236,16 +235,7 @@ func (r *run) prepared(ctx context.Context, nothing bool) error {
 }
 
 func (r *run) publish(p Phase) {
-	if p.At.IsZero() {
-		p.At = time.Now()
-	}
-	r.pub.add(p)
-}
-
-func (r *run) say(format string, args ...any) {
-	if r.env.Say != nil {
-		r.env.Say(format, args...)
-	}
+	r.pub.add(p.stamped())
 }
 
 // versions are the kubelets' versions, by place.

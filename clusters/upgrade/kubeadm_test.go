@@ -37,30 +37,36 @@ func TestSteps(t *testing.T) {
 		"no-drain":      {To: to, Drain: DrainNone, Nodes: []string{"control-plane[0]", "worker[1]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var b bytes.Buffer
-			for _, s := range (&kubeadm{}).Steps(places(3, 2), o) {
-				fmt.Fprintf(&b, "%s  %s  <= %s\n", s.Phase, s.Place, s.Bound)
-				for _, p := range s.Parts {
-					fmt.Fprintf(&b, "  %s\n", p)
-				}
-				for _, c := range s.Commands {
-					fmt.Fprintf(&b, "  $ %s\n", c)
-				}
-			}
-			file := filepath.Join("testdata", name+".steps")
-			if os.Getenv("UPDATE_GOLDEN") != "" {
-				if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(string(want), b.String()); d != "" {
-				t.Errorf("run with UPDATE_GOLDEN=1 if this is meant:\n%s", d)
-			}
+			goldenSteps(t, name, (&kubeadm{}).Steps(places(3, 2), o))
 		})
+	}
+}
+
+// goldenSteps compares steps with those of a file in testdata.
+func goldenSteps(t *testing.T, name string, steps []Step) {
+	t.Helper()
+	var b bytes.Buffer
+	for _, s := range steps {
+		fmt.Fprintf(&b, "%s  %s  <= %s\n", s.Phase, s.Place, s.Bound)
+		for _, p := range s.Parts {
+			fmt.Fprintf(&b, "  %s\n", p)
+		}
+		for _, c := range s.Commands {
+			fmt.Fprintf(&b, "  $ %s\n", c)
+		}
+	}
+	file := filepath.Join("testdata", name+".steps")
+	if os.Getenv("UPDATE_GOLDEN") != "" {
+		if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), b.String()); d != "" {
+		t.Errorf("run with UPDATE_GOLDEN=1 if this is meant:\n%s", d)
 	}
 }
 

@@ -23,7 +23,7 @@ func (s *stepRun) leftover(ctx context.Context) error {
 		}
 		if len(procs) > 0 && !said {
 			said = true
-			s.say("%s: waiting <= %s for a kubeadm that is running already: %s", s.step.Phase, leftoverBound, procs[0])
+			s.env.say("%s: waiting <= %s for a kubeadm that is running already: %s", s.step.Phase, leftoverBound, procs[0])
 			fmt.Fprintf(s.out, "gameday: waiting for a kubeadm that is running already: %v\n", procs)
 		}
 		return len(procs) == 0

@@ -118,7 +118,7 @@ func (r *poolRun) members(ctx context.Context, purpose string) (own, added []mem
 		last = max(last, i)
 	}
 	for _, n := range half {
-		r.say("upgrade: removing %s, which an earlier run made and which never joined", n.Name())
+		r.env.say("upgrade: removing %s, which an earlier run made and which never joined", n.Name())
 		if err := r.pool.RemoveWorker(ctx, n); err != nil {
 			return nil, nil, err
 		}
@@ -234,7 +234,7 @@ func (r *poolRun) attempts(ctx context.Context, s Step, node string, try func(ct
 	for n := 1; ; n++ {
 		began := time.Now()
 		r.publish(Phase{Path: s.Phase, Node: node, State: Began, At: began, Seen: fmt.Sprintf("attempt %d", n)})
-		r.say("%s: attempt %d (<= %s)", s.Phase, n, s.Bound)
+		r.env.say("%s: attempt %d (<= %s)", s.Phase, n, s.Bound)
 		o, seen, err := try(ctx, out)
 		if err != nil {
 			seen = oneLine(err)
@@ -245,7 +245,7 @@ func (r *poolRun) attempts(ctx context.Context, s Step, node string, try func(ct
 		switch {
 		case err == nil:
 			r.acted(o)
-			r.say("%s: %s in %s", s.Phase, o, time.Since(began).Round(100*time.Millisecond))
+			r.env.say("%s: %s in %s", s.Phase, o, time.Since(began).Round(100*time.Millisecond))
 			return o, nil
 		case ctx.Err() != nil:
 			return o, fmt.Errorf("%s: %w", s.Phase, because(ctx, err))
@@ -277,7 +277,7 @@ func (r *poolRun) part(path, node, begins string, do func() (Outcome, string, er
 func (r *poolRun) drain(ctx context.Context, m member, out io.Writer) (Outcome, string, error) {
 	name, bound := m.machine.Name(), drainBound(r.env.Options)
 	d := &drainer{api: r.api, run: r.env.Cluster.Run(), out: out}
-	r.say("draining %s (<= %s)", m.place, bound)
+	r.env.say("draining %s (<= %s)", m.place, bound)
 	if err := d.cordon(ctx, name); err != nil {
 		return Blocked, "", err
 	}
@@ -348,7 +348,7 @@ func (r *poolRun) joined(ctx context.Context, path string, w clusters.NewWorker)
 	to := r.env.Options.To
 	w.Image, w.Prepare = r.env.Targets.NodeImage(), r.env.Prepare
 	return r.part(path, "", "making a machine of "+to, func() (Outcome, string, error) {
-		r.say("%s: a machine of %s joins (<= %s)", path, to, machineBound)
+		r.env.say("%s: a machine of %s joins (<= %s)", path, to, machineBound)
 		ctx, cancel := context.WithTimeoutCause(ctx, machineBound, fmt.Errorf("it did not join within %s", machineBound))
 		defer cancel()
 		began := time.Now()

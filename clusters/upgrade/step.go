@@ -87,7 +87,7 @@ func (s *stepRun) toEnd(ctx context.Context) (o Outcome, err error) {
 	for try := 1; ; try++ {
 		began := time.Now()
 		s.publish(Phase{Path: s.step.Phase, Node: s.node.Name(), State: Began, At: began, Seen: fmt.Sprintf("attempt %d", try)})
-		s.say("%s: attempt %d (<= %s)", s.step.Phase, try, s.step.Bound)
+		s.env.say("%s: attempt %d (<= %s)", s.step.Phase, try, s.step.Bound)
 		o, cause := s.attempt(ctx)
 		took := time.Since(began).Round(100 * time.Millisecond)
 		seen := fmt.Sprintf("all of it seen at %s after %s", s.env.Options.To, took)
@@ -97,7 +97,7 @@ func (s *stepRun) toEnd(ctx context.Context) (o Outcome, err error) {
 		s.publish(Phase{Path: s.step.Phase, Node: s.node.Name(), State: Ended, Outcome: o, Seen: seen})
 		s.pub.flush()
 		if o == Proceeded {
-			s.say("%s: done in %s", s.step.Phase, took)
+			s.env.say("%s: done in %s", s.step.Phase, took)
 			return o, nil
 		}
 		if ctx.Err() != nil {
@@ -224,7 +224,7 @@ func (s *stepRun) runKubeadm(ctx context.Context, worker bool) error {
 		}
 	}
 	argv := kubeadmArgv(to, apply)
-	s.say("%s: %s (<= %s)", s.step.Phase, strings.Join(argv[:3], " "), bound)
+	s.env.say("%s: %s (<= %s)", s.step.Phase, strings.Join(argv[:3], " "), bound)
 	s.track.toolBegan(path, !worker, time.Now(), "running "+strings.Join(argv, " "))
 	var err error
 	if worker {
@@ -338,7 +338,7 @@ func (s *stepRun) emptied(ctx context.Context) error {
 		bound = defaultDrain
 	}
 	name, path := s.node.Name(), s.step.Phase+"/"+partDrain
-	s.say("%s: drain (<= %s)", s.step.Phase, bound)
+	s.env.say("%s: drain (<= %s)", s.step.Phase, bound)
 	s.cordoned = true // from the first try on: a lost answer may have done it
 	seen, err := func() (string, error) {
 		if err := s.drain.cordon(ctx, name); err != nil {

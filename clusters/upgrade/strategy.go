@@ -247,3 +247,21 @@ type Env struct {
 	// Say reports progress with bounds.
 	Say clusters.Say
 }
+
+// say reports progress, if anybody listens.
+func (e Env) say(format string, args ...any) {
+	if e.Say != nil {
+		e.Say(format, args...)
+	}
+}
+
+// publish reports a phase.
+func (e Env) publish(p Phase) { e.Publish(p.stamped()) }
+
+// stamped is a phase with the time at which it was observed: now, if none was noted.
+func (p Phase) stamped() Phase {
+	if p.At.IsZero() {
+		p.At = time.Now()
+	}
+	return p
+}
